@@ -1,0 +1,106 @@
+"""From lists of token ids to the tensors that training needs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from transformer.checks import check_positive_int
+from transformer.tokens import END, PAD, START
+
+
+class Batch(NamedTuple):
+    """What one training step needs.
+
+    `tgt_in` and `tgt_out` are the same target, shifted by one: after reading `tgt_in[:,
+    :t+1]` the decoder must predict `tgt_out[:, t]`.
+    """
+
+    src: Tensor
+    """Source ids `[batch, src_len]`."""
+    tgt_in: Tensor
+    """What the decoder reads, `[batch, tgt_len]`: START, then the target."""
+    tgt_out: Tensor
+    """What the decoder must predict, `[batch, tgt_len]`: the target, then END."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(*(tokens.to(device) for tokens in self))
+
+
+def pad_sequences(
+    sequences: Sequence[Sequence[int]],
+    length: int | None = None,
+    pad_token_id: int = PAD,
+) -> Tensor:
+    """Fill short rows on the right with PAD, so that all rows are equally long.
+
+    Args:
+        sequences: lists of token ids, not all of them empty.
+        length: length of every row; None takes the longest.
+
+    Returns:
+        Ids `[batch, length]`.
+
+    Raises:
+        ValueError: if there is nothing to pad, or a row is longer than `length`.
+    """
+    longest = max((len(sequence) for sequence in sequences), default=0)
+    if longest == 0:
+        raise ValueError(
+            f"there is nothing to pad: {len(sequences)} sequences, all empty"
+        )
+    if length is None:
+        length = longest
+    check_positive_int("length", length)
+    if longest > length:
+        raise ValueError(
+            f"a sequence has {longest} tokens, more than length ({length})"
+        )
+    rows = [
+        list(sequence) + [pad_token_id] * (length - len(sequence))
+        for sequence in sequences
+    ]
+    if any(not isinstance(token, int) for row in rows for token in row):
+        raise TypeError("sequences must hold token ids of type int")
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def make_batch(
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    *,
+    start_token_id: int = START,
+    end_token_id: int = END,
+    pad_token_id: int = PAD,
+) -> Batch:
+    """Pad sources and targets; put START before what is read, END after what is predicted.
+
+    Args:
+        sources: lists of token ids.
+        targets: as many lists of token ids, without START and END.
+
+    Raises:
+        ValueError: if the numbers of sources and targets differ or there are none, or
+            if a target contains PAD, START or END itself.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"got {len(sources)} sources but {len(targets)} targets")
+    reserved = {"PAD": pad_token_id, "START": start_token_id, "END": end_token_id}
+    for row, target in enumerate(targets):
+        for name, token_id in reserved.items():
+            if token_id in target:
+                raise ValueError(
+                    f"target {row} contains {token_id}, which is {name}: "
+                    "tokens of a task must differ from the special tokens"
+                )
+    return Batch(
+        src=pad_sequences(sources, pad_token_id=pad_token_id),
+        tgt_in=pad_sequences(
+            [[start_token_id, *t] for t in targets], pad_token_id=pad_token_id
+        ),
+        tgt_out=pad_sequences(
+            [[*t, end_token_id] for t in targets], pad_token_id=pad_token_id
+        ),
+    )

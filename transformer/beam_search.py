@@ -1,0 +1,147 @@
+"""Following several prefixes at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transformer.checks import check_number, check_positive_int
+from transformer.decoding import check_decoding, without_token
+from transformer.runtime import evaluation_mode
+
+if TYPE_CHECKING:
+    from transformer.transformer import Transformer
+
+
+class BeamResult(NamedTuple):
+    """The best hypothesis of every row, and its score."""
+
+    tokens: Tensor
+    """Ids `[batch, ≤ max_len]`, beginning with START; filled with PAD after END."""
+    scores: Tensor
+    """Log-probability divided by length^length_penalty, `[batch]`."""
+
+
+@torch.no_grad()
+def beam_search(
+    model: Transformer,
+    src: Tensor,
+    max_len: int,
+    start_token_id: int,
+    end_token_id: int,
+    beam_size: int = 4,
+    length_penalty: float = 1.0,
+) -> BeamResult:
+    """Keep the `beam_size` likeliest prefixes of every row and return the best hypothesis.
+
+    A hypothesis y is scored by log P(y | x) / |y|^length_penalty, where |y| counts the
+    tokens after START. A prefix whose END is among the `beam_size` likeliest
+    continuations has ended and leaves the beam; a row is done when `beam_size` of its
+    hypotheses have ended. Prefixes still alive at `max_len` compete as they are.
+
+    Args:
+        src: source ids `[batch, src_len]`.
+        max_len: longest result, START and END included.
+        start_token_id: the first token of every row.
+        end_token_id: the token after which a hypothesis has ended.
+        beam_size: prefixes followed at once; 1 equals greedy decoding.
+        length_penalty: 0 compares plain log-probabilities, which favours short results.
+
+    Returns:
+        `BeamResult(tokens, scores)`.
+    """
+    check_decoding(model, src, max_len, start_token_id, end_token_id)
+    check_positive_int("beam_size", beam_size)
+    check_number("length_penalty", length_penalty)
+    if length_penalty < 0:
+        raise ValueError(f"length_penalty must not be negative, got {length_penalty}")
+    with evaluation_mode(model):
+        cache = model.start_cache(src, capacity=max_len)
+        rows = torch.arange(src.size(0), device=src.device).repeat_interleave(beam_size)
+        cache.select(rows)
+        beams = _Beams(src, start_token_id, end_token_id, model.pad_token_id, beam_size)
+        while beams.alive and beams.length < max_len:
+            logits = model.next_logits(beams.newest, cache)
+            cache.select(beams.advance(logits, length_penalty))
+    beams.end_live_prefixes(length_penalty)
+    return BeamResult(beams.best_tokens, beams.best_scores)
+
+
+class _Beams:
+    """The live prefixes `[batch, beam, length]`, and each row's best ended hypothesis.
+
+    In the model the live prefixes are `batch * beam` rows.
+    """
+
+    def __init__(
+        self, src: Tensor, start: int, end: int, pad: int, beam_size: int
+    ) -> None:
+        batch, device = src.size(0), src.device
+        self.end, self.pad = end, pad
+        self.tokens = torch.full((batch, beam_size, 1), start, device=device)
+        # All prefixes start alike: only the first may live, or each would go the same way.
+        self.scores = torch.full((batch, beam_size), -torch.inf, device=device)
+        self.scores[:, 0] = 0.0
+        self.num_ended = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.best_tokens = self.tokens[:, 0]
+        self.best_scores = torch.full((batch,), -torch.inf, device=device)
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.scores.isfinite().any())
+
+    @property
+    def length(self) -> int:
+        return self.tokens.size(2)
+
+    @property
+    def newest(self) -> Tensor:
+        return self.tokens[:, :, -1].flatten()
+
+    def advance(self, logits: Tensor, length_penalty: float) -> Tensor:
+        """Lengthen every prefix by one token; return the model row that each continues."""
+        batch, beam_size, _ = self.tokens.shape
+        vocab_size = logits.size(-1)
+        log_probs = without_token(logits, self.pad).log_softmax(dim=-1)
+        candidates = self.scores[:, :, None] + log_probs.unflatten(
+            0, (batch, beam_size)
+        )
+
+        scores, index = candidates.flatten(1).topk(beam_size)
+        has_ended = (index % vocab_size == self.end) & scores.isfinite()
+        self.num_ended += has_ended.sum(dim=1)
+        self._remember(
+            self._prefixes(index // vocab_size, index % vocab_size),
+            scores.masked_fill(~has_ended, -torch.inf) / self.length**length_penalty,
+        )
+
+        scores, index = without_token(candidates, self.end).flatten(1).topk(beam_size)
+        parent = index // vocab_size
+        self.tokens = self._prefixes(parent, index % vocab_size)
+        is_done = self.num_ended >= beam_size
+        self.scores = scores.masked_fill(is_done[:, None], -torch.inf)
+        first_row = torch.arange(batch, device=parent.device)[:, None] * beam_size
+        return (first_row + parent).flatten()
+
+    def end_live_prefixes(self, length_penalty: float) -> None:
+        """Let the prefixes still alive compete with the hypotheses that have ended."""
+        num_tokens = max(self.length - 1, 1)
+        self._remember(self.tokens, self.scores / num_tokens**length_penalty)
+
+    def _prefixes(self, parent: Tensor, token: Tensor) -> Tensor:
+        prefix = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, self.length))
+        return torch.cat([prefix, token[:, :, None]], dim=2)
+
+    def _remember(self, tokens: Tensor, scores: Tensor) -> None:
+        """Keep each row's best of `[batch, beam, length]` if it beats the best so far."""
+        scores, beam = scores.max(dim=1)
+        tokens = tokens[torch.arange(len(beam), device=beam.device), beam]
+        is_better = scores > self.best_scores
+        if is_better.any():
+            room = tokens.size(1) - self.best_tokens.size(1)
+            kept = F.pad(self.best_tokens, (0, room), value=self.pad)
+            self.best_tokens = torch.where(is_better[:, None], tokens, kept)
+            self.best_scores = torch.where(is_better, scores, self.best_scores)

@@ -1,0 +1,148 @@
+"""Checks at the door: wrong input is refused at once, with the numbers that show why.
+
+Only public entry points call these. Inner loops work on values that have passed.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+TOKEN_DTYPES = (torch.int64, torch.int32)
+
+
+def check_positive_int(name: str, value: int) -> None:
+    """Raise unless `value` is an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(
+            f"{name} must be an int, got {value!r} ({type(value).__name__})"
+        )
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_bool(name: str, value: bool) -> None:
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"{name} must be True or False, got {value!r} ({type(value).__name__})"
+        )
+
+
+def check_number(name: str, value: float) -> None:
+    """Raise unless `value` is a finite int or float."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(
+            f"{name} must be a number, got {value!r} ({type(value).__name__})"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise unless `dropout` is a probability in [0, 1)."""
+    check_number("dropout", dropout)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+
+
+def check_heads(d_model: int, num_heads: int) -> None:
+    """Raise unless `num_heads` divides `d_model`."""
+    check_positive_int("d_model", d_model)
+    check_positive_int("num_heads", num_heads)
+    if d_model % num_heads:
+        raise ValueError(
+            f"num_heads ({num_heads}) must divide d_model ({d_model}): "
+            f"{d_model} / {num_heads} leaves a remainder of {d_model % num_heads}"
+        )
+
+
+def check_token_id(name: str, token_id: int, vocab_size: int) -> None:
+    """Raise unless `token_id` is an integer of the vocabulary."""
+    if not isinstance(token_id, int) or isinstance(token_id, bool):
+        raise TypeError(
+            f"{name} must be an int, got {token_id!r} ({type(token_id).__name__})"
+        )
+    if not 0 <= token_id < vocab_size:
+        raise ValueError(
+            f"{name} ({token_id}) is outside the vocabulary: "
+            f"ids run from 0 to {vocab_size - 1}"
+        )
+
+
+def check_tokens(name: str, tokens: Tensor, vocab_size: int, max_len: int) -> None:
+    """Raise unless `tokens` is a non-empty `[batch, length]` of ids in the vocabulary."""
+    if not isinstance(tokens, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor of token ids, got {type(tokens).__name__}"
+        )
+    if tokens.dtype not in TOKEN_DTYPES:
+        raise TypeError(
+            f"{name} must hold integer token ids (torch.int64 or torch.int32), "
+            f"got {tokens.dtype}"
+        )
+    if tokens.dim() != 2:
+        raise ValueError(
+            f"{name} must have 2 dimensions [batch, length], "
+            f"got {tokens.dim()} with shape {list(tokens.shape)}"
+        )
+    if tokens.numel() == 0:
+        raise ValueError(
+            f"{name} is empty: its shape [batch, length] is {list(tokens.shape)}"
+        )
+    if tokens.size(1) > max_len:
+        raise ValueError(
+            f"{name} has length {tokens.size(1)}, longer than max_len ({max_len}): "
+            "shorten it or build the model with a larger max_len"
+        )
+    smallest, largest = (bound.item() for bound in tokens.aminmax())
+    if smallest < 0 or largest >= vocab_size:
+        offender = smallest if smallest < 0 else largest
+        raise ValueError(
+            f"{name} contains token id {offender}, outside the vocabulary: "
+            f"ids run from 0 to {vocab_size - 1}"
+        )
+
+
+def check_same_batch(
+    first_name: str, first: Tensor, second_name: str, second: Tensor
+) -> None:
+    """Raise unless both tensors have equally many rows."""
+    if first.size(0) != second.size(0):
+        raise ValueError(
+            f"{first_name} and {second_name} must have the same batch size, "
+            f"got {first.size(0)} and {second.size(0)}"
+        )
+
+
+def check_vectors(name: str, x: Tensor, d_model: int) -> None:
+    """Raise unless `x` is a floating-point `[batch, length, d_model]` tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must hold floating-point vectors, got {x.dtype}")
+    if x.dim() != 3 or x.size(2) != d_model:
+        raise ValueError(
+            f"{name} must have shape [batch, length, d_model={d_model}], "
+            f"got {list(x.shape)}"
+        )
+
+
+def check_mask(mask: Tensor | None, shape: Iterable[int]) -> None:
+    """Raise unless `mask` is boolean and broadcasts to `shape`."""
+    if mask is None:
+        return
+    shape = list(shape)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(
+            f"mask must be a boolean tensor (True = may attend), got {kind}"
+        )
+    padded = [1] * (len(shape) - mask.dim()) + list(mask.shape)
+    if len(padded) != len(shape) or any(
+        have not in (1, want) for have, want in zip(padded, shape, strict=True)
+    ):
+        raise ValueError(
+            f"mask of shape {list(mask.shape)} does not broadcast to {shape}"
+        )

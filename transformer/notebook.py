@@ -1,0 +1,18 @@
+"""Helpers for the chapters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+
+def show_source(item: type | Callable) -> Markdown:
+    """The source of a class or function of the package, as a highlighted block."""
+    # IPython is there in a notebook; the rest of the package does not need it.
+    from IPython.display import Markdown
+
+    return Markdown(f"```python\n{inspect.getsource(item).rstrip()}\n```")

@@ -1,0 +1,139 @@
+"""The book's figures that more than one chapter needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from cycler import cycler
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from transformer.training import History
+
+# Okabe and Ito's palette, told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
+ATTENTION_COLORS = "Blues"
+
+# Fonts with Japanese, Chinese or Korean letters that macOS, Windows and Linux bring.
+CJK_FONTS = (
+    "Hiragino Sans",
+    "Yu Gothic",
+    "Meiryo",
+    "Noto Sans CJK JP",
+    "Noto Sans JP",
+    "IPAexGothic",
+)
+
+
+def use_book_style() -> None:
+    """Set matplotlib's defaults to the book's: size, palette, quiet axes."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.2),
+            "figure.dpi": 130,
+            "figure.constrained_layout.use": True,
+            "axes.prop_cycle": cycler(
+                color=[BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY]
+            ),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "legend.frameon": False,
+            "font.size": 10,
+        }
+    )
+
+
+def use_font_with_letters(candidates: Sequence[str] = CJK_FONTS) -> str | None:
+    """Let matplotlib fall back on the first of `candidates` that is installed.
+
+    Returns:
+        Its name, or None if none of them is installed; then nothing changes.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    for name in candidates:
+        if name in installed:
+            families = [
+                family for family in plt.rcParams["font.family"] if family != name
+            ]
+            plt.rcParams["font.family"] = [*families, name]
+            return name
+    return None
+
+
+def plot_history(history: History, title: str = "") -> Figure:
+    """Training loss, held-out loss and held-out accuracy over the steps."""
+    has_held_out = bool(history.held_out_steps)
+    figure, axes = plt.subplots(1, 1 + has_held_out, squeeze=False)
+    steps = range(1, history.num_steps + 1)
+    axes[0, 0].plot(
+        steps, history.loss, color=SKY, linewidth=1, label="training (dropout on)"
+    )
+    axes[0, 0].set(xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
+    if has_held_out:
+        axes[0, 0].plot(
+            history.held_out_steps,
+            history.held_out_loss,
+            color=VERMILION,
+            marker=".",
+            label="held-out (dropout off)",
+        )
+        axes[0, 1].plot(
+            history.held_out_steps,
+            history.held_out_accuracy,
+            color=VERMILION,
+            marker=".",
+        )
+        axes[0, 1].set(xlabel="step", ylabel="held-out token accuracy", ylim=(0, 1.02))
+    axes[0, 0].legend()
+    figure.suptitle(title)
+    return figure
+
+
+def plot_attention(
+    weights: Tensor,
+    query_labels: Sequence[str],
+    key_labels: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """One heat map a head: who looks (rows) at whom (columns).
+
+    Args:
+        weights: `[heads, query, key]` of one batch row.
+        query_labels: one label a query position.
+        key_labels: one label a key position.
+
+    Raises:
+        ValueError: if a label is missing or too many.
+    """
+    if weights.dim() != 3 or weights.shape[1:] != (len(query_labels), len(key_labels)):
+        raise ValueError(
+            f"weights must have shape "
+            f"[heads, query={len(query_labels)}, key={len(key_labels)}], "
+            f"got {list(weights.shape)}"
+        )
+    num_heads = len(weights)
+    columns = min(num_heads, 4)
+    rows = -(-num_heads // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.1 * columns + 1, 2.3 * rows + 0.4), squeeze=False
+    )
+    for head, axis in enumerate(axes.flat):
+        if head >= num_heads:
+            axis.set_visible(False)
+            continue
+        image = axis.imshow(weights[head].cpu(), cmap=ATTENTION_COLORS, vmin=0, vmax=1)
+        axis.set_xticks(range(len(key_labels)), key_labels)
+        axis.set_yticks(range(len(query_labels)), query_labels)
+        axis.set_title(f"head {head}", fontsize=10)
+        axis.grid(False)
+        if head % columns == 0:
+            axis.set_ylabel("query")
+        axis.set_xlabel("key")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
+    figure.suptitle(title)
+    return figure

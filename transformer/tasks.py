@@ -1,0 +1,171 @@
+"""The two tasks of the book: copying a sequence, and adding two numbers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transformer.batching import Batch, make_batch
+from transformer.checks import check_positive_int
+from transformer.tokens import END, FIRST_TASK_TOKEN, PAD, START
+
+
+@dataclass(frozen=True)
+class CopyTask:
+    """Repeat the source. Symbols are the ids 3 … `vocab_size - 1`, lengths vary."""
+
+    vocab_size: int = 15
+    min_length: int = 3
+    max_length: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that leave no symbol or no length to draw from."""
+        check_positive_int("vocab_size", self.vocab_size)
+        check_positive_int("min_length", self.min_length)
+        check_positive_int("max_length", self.max_length)
+        if self.vocab_size <= FIRST_TASK_TOKEN:
+            raise ValueError(
+                f"vocab_size ({self.vocab_size}) leaves no symbol: "
+                f"the first {FIRST_TASK_TOKEN} ids are PAD, START and END"
+            )
+        if self.min_length > self.max_length:
+            raise ValueError(
+                f"min_length ({self.min_length}) exceeds max_length ({self.max_length})"
+            )
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
+        """Draw `batch_size` random sequences, each of a random length."""
+        check_positive_int("batch_size", batch_size)
+        lengths = torch.randint(
+            self.min_length, self.max_length + 1, (batch_size,), generator=generator
+        ).tolist()
+        symbols = torch.randint(
+            FIRST_TASK_TOKEN,
+            self.vocab_size,
+            (batch_size, self.max_length),
+            generator=generator,
+        ).tolist()
+        sequences = [row[:length] for row, length in zip(symbols, lengths, strict=True)]
+        return make_batch(sequences, sequences)
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Fresh random batches without end."""
+        while True:
+            yield self.sample(batch_size, generator)
+
+
+@dataclass(frozen=True)
+class AdditionTask:
+    """Add two numbers of `num_digits` digits, written as tokens in plain order.
+
+    Source: the digits of a, `+`, the digits of b. Target: the sum in `num_digits + 1`
+        digits.
+    All numbers carry leading zeros, so 7 + 85 is `07+85` → `092`.
+    """
+
+    num_digits: int = 2
+
+    PLUS = FIRST_TASK_TOKEN
+    FIRST_DIGIT = FIRST_TASK_TOKEN + 1
+    vocab_size = FIRST_DIGIT + 10
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without digits, and more digits than an int64 sum can hold."""
+        check_positive_int("num_digits", self.num_digits)
+        if self.num_digits > 18:
+            raise ValueError(f"num_digits must be at most 18, got {self.num_digits}")
+
+    def all_pairs(self) -> Tensor:
+        """Every pair of numbers, `[10^(2 * num_digits), 2]`, in counting order."""
+        numbers = torch.arange(10**self.num_digits)
+        return torch.cartesian_prod(numbers, numbers)
+
+    def split(
+        self, num_held_out: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Shuffle all pairs; return those to train on, and `num_held_out` to keep apart."""
+        pairs = self.all_pairs()
+        check_positive_int("num_held_out", num_held_out)
+        if num_held_out >= len(pairs):
+            raise ValueError(
+                f"num_held_out ({num_held_out}) must be below the {len(pairs)} pairs"
+            )
+        pairs = pairs[torch.randperm(len(pairs), generator=generator)]
+        return pairs[num_held_out:], pairs[:num_held_out]
+
+    def make_batch(self, pairs: Tensor) -> Batch:
+        """Write `pairs [batch, 2]` as tokens."""
+        if pairs.dim() != 2 or pairs.size(1) != 2 or len(pairs) == 0:
+            raise ValueError(
+                f"pairs must have shape [batch, 2], got {list(pairs.shape)}"
+            )
+        limit = 10**self.num_digits
+        if pairs.min() < 0 or pairs.max() >= limit:
+            raise ValueError(
+                f"numbers must lie between 0 and {limit - 1}, "
+                f"got {pairs.min().item()} to {pairs.max().item()}"
+            )
+        a, b = pairs.T
+        column = torch.ones(len(pairs), 1, dtype=torch.int64, device=pairs.device)
+        total = self._digits(a + b, self.num_digits + 1)
+        plus = self.PLUS * column
+        return Batch(
+            src=torch.cat(
+                [self._digits(a, self.num_digits), plus, self._digits(b)], dim=1
+            ),
+            tgt_in=torch.cat([START * column, total], dim=1),
+            tgt_out=torch.cat([total, END * column], dim=1),
+        )
+
+    def batches(
+        self, pairs: Tensor, batch_size: int, generator: torch.Generator
+    ) -> Iterator[Batch]:
+        """Go through `pairs` again and again without end, shuffled anew each time.
+
+        The last batch of a round is left out when it would be smaller than
+        `batch_size`.
+        """
+        check_positive_int("batch_size", batch_size)
+        if batch_size > len(pairs):
+            raise ValueError(
+                f"batch_size ({batch_size}) exceeds the {len(pairs)} pairs"
+            )
+        while True:
+            order = torch.randperm(len(pairs), generator=generator)
+            for rows in order.split(batch_size):
+                if len(rows) == batch_size:
+                    yield self.make_batch(pairs[rows])
+
+    def read_sums(self, tokens: Tensor) -> Tensor:
+        """Numbers that decoded rows stand for.
+
+        Args:
+            tokens: ids `[batch, length]`, beginning with START.
+
+        Returns:
+            `[batch]`; -1 for a row that is not exactly START, `num_digits + 1` digits,
+            END.
+        """
+        width = self.num_digits + 1
+        sums = torch.full((len(tokens),), -1, dtype=torch.int64, device=tokens.device)
+        if tokens.size(1) < width + 2:
+            return sums
+        digits = tokens[:, 1 : width + 1] - self.FIRST_DIGIT
+        is_sum = (tokens[:, 0] == START) & (tokens[:, width + 1] == END)
+        is_sum &= ((digits >= 0) & (digits <= 9)).all(dim=1)
+        is_sum &= (tokens[:, width + 2 :] == PAD).all(dim=1)
+        powers = 10 ** torch.arange(width - 1, -1, -1, device=tokens.device)
+        return torch.where(is_sum, (digits * powers).sum(dim=1), sums)
+
+    def to_text(self, tokens: Tensor) -> str:
+        """One row of ids as text, special tokens left out: `07+85`."""
+        names = {self.PLUS: "+"} | {self.FIRST_DIGIT + d: str(d) for d in range(10)}
+        return "".join(
+            names[token] for token in tokens.tolist() if token >= FIRST_TASK_TOKEN
+        )
+
+    def _digits(self, numbers: Tensor, width: int | None = None) -> Tensor:
+        width = self.num_digits if width is None else width
+        powers = 10 ** torch.arange(width - 1, -1, -1, device=numbers.device)
+        return numbers[:, None] // powers % 10 + self.FIRST_DIGIT

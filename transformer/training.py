@@ -1,0 +1,261 @@
+"""One training step, and the loop around it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from transformer.batching import Batch
+from transformer.checks import check_number, check_positive_int
+from transformer.runtime import evaluation_mode
+from transformer.tokens import PAD
+from transformer.transformer import Transformer
+
+
+def next_token_loss(logits: Tensor, tgt_out: Tensor, pad_token_id: int = PAD) -> Tensor:
+    """Mean cross-entropy over the target tokens that are not PAD.
+
+    Args:
+        logits: `[batch, tgt_len, vocab]`.
+        tgt_out: ids `[batch, tgt_len]`.
+
+    Returns:
+        A scalar, in nats per token.
+
+    Raises:
+        ValueError: if shapes differ, or every target token is PAD.
+    """
+    _check_targets(logits, tgt_out, pad_token_id)
+    return F.cross_entropy(
+        logits.flatten(0, 1), tgt_out.flatten(), ignore_index=pad_token_id
+    )
+
+
+def token_accuracy(logits: Tensor, tgt_out: Tensor, pad_token_id: int = PAD) -> Tensor:
+    """Share of the target tokens that are not PAD for which the likeliest token is right.
+
+    Args and errors as in `next_token_loss`; returns a scalar in [0, 1].
+    """
+    _check_targets(logits, tgt_out, pad_token_id)
+    is_token = tgt_out != pad_token_id
+    is_right = logits.argmax(dim=-1) == tgt_out
+    return (is_right & is_token).sum() / is_token.sum()
+
+
+def _check_targets(logits: Tensor, tgt_out: Tensor, pad_token_id: int) -> None:
+    if logits.dim() != 3 or logits.shape[:2] != tgt_out.shape:
+        raise ValueError(
+            f"logits [batch, tgt_len, vocab] and tgt_out [batch, tgt_len] do not fit: "
+            f"{list(logits.shape)} and {list(tgt_out.shape)}"
+        )
+    if not (tgt_out != pad_token_id).any():
+        raise ValueError(
+            f"tgt_out {list(tgt_out.shape)} holds no token but PAD: nothing to learn from"
+        )
+
+
+class StepResult(NamedTuple):
+    """What one training step measured, before the weights changed."""
+
+    loss: float
+    """Mean cross-entropy per target token, dropout on."""
+    gradient_norm: float
+    """Euclidean norm over all gradients, before clipping."""
+
+
+def train_step(
+    model: Transformer,
+    batch: Batch,
+    optimizer: Optimizer,
+    clip_norm: float | None = 1.0,
+) -> StepResult:
+    """Forward, loss, backward, clip, update.
+
+    Args:
+        batch: on the model's device.
+        clip_norm: the gradients are scaled down to this norm if they exceed it; None:
+            never.
+
+    Raises:
+        FloatingPointError: if the loss or a gradient is infinite or NaN; the weights
+            are then left as they were.
+    """
+    model.train()
+    loss = next_token_loss(
+        model(batch.src, batch.tgt_in), batch.tgt_out, model.pad_token_id
+    )
+    optimizer.zero_grad()
+    loss.backward()
+    limit = float("inf") if clip_norm is None else clip_norm
+    gradient_norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    result = StepResult(loss.item(), gradient_norm.item())
+    if not torch.isfinite(gradient_norm + loss):
+        raise FloatingPointError(
+            f"loss {result.loss} with gradient norm {result.gradient_norm}: training has "
+            "diverged; lower the learning rate or clip the gradients"
+        )
+    optimizer.step()
+    return result
+
+
+class Evaluation(NamedTuple):
+    """Loss and accuracy per target token, PAD left out, dropout off."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(model: Transformer, batches: Iterable[Batch]) -> Evaluation:
+    """Measure the model on `batches` with dropout off; every target token counts alike.
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    loss, right, count = 0.0, 0.0, 0
+    with evaluation_mode(model):
+        for batch in batches:
+            batch = batch.to(_device(model))
+            logits = model(batch.src, batch.tgt_in)
+            tokens = int((batch.tgt_out != model.pad_token_id).sum())
+            loss += (
+                next_token_loss(logits, batch.tgt_out, model.pad_token_id).item()
+                * tokens
+            )
+            right += (
+                token_accuracy(logits, batch.tgt_out, model.pad_token_id).item()
+                * tokens
+            )
+            count += tokens
+    if count == 0:
+        raise ValueError("there is no batch to evaluate on")
+    return Evaluation(loss / count, right / count)
+
+
+@dataclass
+class History:
+    """What happened during training; steps are counted from 1."""
+
+    loss: list[float] = field(default_factory=list)
+    """Training loss of every step, dropout on."""
+    learning_rate: list[float] = field(default_factory=list)
+    """Rate of the first parameter group at every step."""
+    gradient_norm: list[float] = field(default_factory=list)
+    """Gradient norm of every step, before clipping."""
+    held_out_steps: list[int] = field(default_factory=list)
+    """Steps after which the held-out batches were evaluated."""
+    held_out_loss: list[float] = field(default_factory=list)
+    """Held-out loss after each of these steps, dropout off."""
+    held_out_accuracy: list[float] = field(default_factory=list)
+    """Held-out token accuracy after each of these steps, dropout off."""
+    stopped_early: bool = False
+    """Whether the held-out loss stopped improving before the last step."""
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps taken."""
+        return len(self.loss)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step after which the held-out loss was lowest."""
+        if not self.held_out_loss:
+            return None
+        return self.held_out_steps[self.held_out_loss.index(min(self.held_out_loss))]
+
+
+def train(
+    model: Transformer,
+    batches: Iterable[Batch],
+    optimizer: Optimizer,
+    num_steps: int,
+    *,
+    scheduler: LRScheduler | None = None,
+    clip_norm: float | None = 1.0,
+    held_out: Sequence[Batch] | None = None,
+    evaluate_every: int = 100,
+    patience: int | None = None,
+    progress: bool = True,
+) -> History:
+    """Train for `num_steps` steps, or until the held-out loss stops improving.
+
+    Args:
+        batches: at least `num_steps` batches, one a step.
+        scheduler: advanced once a step.
+        clip_norm: see `train_step`.
+        held_out: batches never trained on; evaluated every `evaluate_every` steps and
+            at the end.
+        patience: stop after this many evaluations in a row without a lower held-out
+            loss, and put the best weights back. None: never stop early, keep the last
+            weights.
+        progress: show a bar, which vanishes at the end. (The environment variable
+            `TQDM_DISABLE=1` switches it off too.)
+
+    Returns:
+        The history. The model is left in training mode.
+
+    Raises:
+        ValueError: if the batches run out, or `patience` is given without `held_out`.
+        FloatingPointError: if training diverges; see `train_step`.
+    """
+    check_positive_int("num_steps", num_steps)
+    check_positive_int("evaluate_every", evaluate_every)
+    if clip_norm is not None:
+        check_number("clip_norm", clip_norm)
+        if clip_norm <= 0:
+            raise ValueError(
+                f"clip_norm must be above 0, got {clip_norm}; None means no clipping"
+            )
+    if patience is not None:
+        check_positive_int("patience", patience)
+        if held_out is None:
+            raise ValueError(f"patience ({patience}) needs held_out batches to watch")
+    history = History()
+    best_weights = None
+    source = iter(batches)
+    steps = range(1, num_steps + 1)
+    for step in tqdm(steps, leave=False, unit="step") if progress else steps:
+        batch = next(source, None)
+        if batch is None:
+            raise ValueError(
+                f"the batches ran out after {step - 1} of {num_steps} steps"
+            )
+        result = train_step(model, batch.to(_device(model)), optimizer, clip_norm)
+        history.loss.append(result.loss)
+        history.gradient_norm.append(result.gradient_norm)
+        history.learning_rate.append(float(optimizer.param_groups[0]["lr"]))
+        if scheduler is not None:
+            scheduler.step()
+        if held_out is None or (step % evaluate_every and step != num_steps):
+            continue
+        evaluation = evaluate(model, held_out)
+        history.held_out_steps.append(step)
+        history.held_out_loss.append(evaluation.loss)
+        history.held_out_accuracy.append(evaluation.accuracy)
+        if patience is None:
+            continue
+        if history.best_step == step:
+            best_weights = copy.deepcopy(model.state_dict())
+        elif (
+            history.held_out_steps.index(step)
+            - history.held_out_steps.index(history.best_step)
+            >= patience
+        ):
+            history.stopped_early = True
+            break
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+    return history
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
