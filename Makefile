@@ -1,0 +1,53 @@
+# The two commands: `make book` and `make test`. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Where pip looks for torch first: builds for the CPU, gigabytes smaller than those with CUDA.
+# Empty (`make book TORCH_INDEX=`) takes the build that the usual index offers.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+NOTEBOOKS ?= $(wildcard book/*.ipynb)
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# With torch's own index out of reach, pip must give up at once.
+TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
+
+.PHONY: book test check format notebooks clean
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval -n $(WORKERS) --dist loadfile
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Runs of the same notebook on the same machine leave an empty diff.
+notebooks: $(READY)
+	printf '%s\n' $(NOTEBOOKS) | TQDM_DISABLE=1 xargs -P $(WORKERS) -n 1 \
+	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN \
+	  --ExecutePreprocessor.record_timing=False --coalesce-streams
+	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
+	  --extra-keys "cell.metadata.execution metadata.language_info.version metadata.widgets" \
+	  $(NOTEBOOKS)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@if [ "$$(uname)" = Linux ] && [ -n "$(TORCH_INDEX)" ]; then \
+	  $(BIN)/python -m pip $(TORCH_PIP) $$(grep '^torch==' requirements.txt) 2>/dev/null \
+	  || echo "No torch from $(TORCH_INDEX); the usual index will do."; \
+	fi
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf _build
