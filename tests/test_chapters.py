@@ -1,0 +1,114 @@
+"""What every chapter owes its reader, checked without running it."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(ROOT.glob("book/*.ipynb"))
+NOT_COMPARED = "nbval-ignore-output"
+
+
+def code_cells(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def test_every_code_cell_is_stored_executed_and_in_order(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_at_least_three_quarters_of_the_code_cells_are_compared(notebook):
+    cells = code_cells(notebook)
+    compared = [cell for cell in cells if NOT_COMPARED not in tags(cell)]
+    assert len(compared) >= 0.75 * len(cells)
+
+
+def test_no_cell_is_skipped_or_excused_in_another_way(notebook):
+    allowed = {NOT_COMPARED}
+    for cell in code_cells(notebook):
+        assert set(tags(cell)) <= allowed
+        assert not re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)", cell.source)
+
+
+def test_no_output_holds_an_error_a_warning_or_a_path_of_the_machine(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", cell.source
+            text = json.dumps(
+                {**output, "data": {**output.get("data", {}), "image/png": ""}}
+            )
+            assert not re.search(r"Warning|/home/|/root/|/tmp/|/Users/|it/s\]", text)
+
+
+def test_cells_that_are_compared_do_not_print_addresses_or_long_floats(notebook):
+    for cell in code_cells(notebook):
+        if NOT_COMPARED in tags(cell):
+            continue
+        for output in cell.outputs:
+            text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+            assert not re.search(r"0x[0-9a-f]{6,}|\d\.\d{7,}", text), cell.source
+
+
+def test_every_figure_has_a_caption_a_name_and_alternative_text(notebook):
+    for cell in code_cells(notebook):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            mystnb = cell.metadata.get("mystnb", {})
+            assert mystnb["figure"]["caption"].strip()
+            assert mystnb["figure"]["name"].startswith("fig-")
+            assert mystnb["image"]["alt"].strip()
+
+
+def test_every_chapter_opens_with_goals_and_closes_with_a_summary(notebook):
+    text = "\n".join(
+        cell.source
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if cell.cell_type == "markdown"
+    )
+    assert "**You will**" in text
+    assert "**You need**" in text
+    assert "**Running time**" in text
+    if notebook.stem != "wrap_up":
+        assert text.index("## Summary") < text.index("## Further reading")
+
+
+def test_cell_ids_and_figure_names_are_unique_over_the_book():
+    cells = [
+        cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells
+    ]
+    ids = Counter(cell.id for cell in cells)
+    names = Counter(
+        cell.metadata["mystnb"]["figure"]["name"]
+        for cell in cells
+        if "mystnb" in cell.metadata
+    )
+    assert [name for name, count in (ids + names).items() if count > 1] == []
+
+
+def test_the_table_of_contents_lists_every_notebook_once():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert sorted(files) == sorted(f"book/{path.stem}" for path in NOTEBOOKS)
+
+
+def test_chapters_link_to_notebooks_that_exist():
+    pages = [*NOTEBOOKS, ROOT / "book/preface.md"]
+    for page in pages:
+        for target in re.findall(r"\]\((\w+\.ipynb)\)", page.read_text()):
+            assert (ROOT / "book" / target).exists(), f"{page.name} links to {target}"

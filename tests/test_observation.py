@@ -1,0 +1,181 @@
+import pytest
+import torch
+from helpers import (
+    BATCH,
+    SRC_LEN,
+    TGT_LEN,
+    decisive_model,
+    small_batch,
+    small_model,
+)
+
+from transformer import END, PAD, START, SelfAttention, next_token_loss
+from transformer.observation import ShapeRecord, record_attention, record_shapes
+
+ENCODER = ["encoder.layers.0.self_attention", "encoder.layers.1.self_attention"]
+DECODER_SELF = [f"decoder.layers.{i}.self_attention" for i in range(3)]
+CROSS = [f"decoder.layers.{i}.cross_attention" for i in range(3)]
+
+
+def recorded():
+    model = small_model()
+    src, tgt_in = small_batch()
+    with record_attention(model) as weights:
+        model(src, tgt_in)
+    return model, src, tgt_in, weights
+
+
+def test_every_attention_module_is_recorded_under_its_name():
+    _, _, _, weights = recorded()
+    assert sorted(weights) == sorted(ENCODER + DECODER_SELF + CROSS)
+    for names, query, key in (
+        (ENCODER, SRC_LEN, SRC_LEN),
+        (DECODER_SELF, TGT_LEN, TGT_LEN),
+        (CROSS, TGT_LEN, SRC_LEN),
+    ):
+        assert all(weights[name].shape == (BATCH, 2, query, key) for name in names)
+
+
+def test_recorded_weights_sum_to_one_for_every_query():
+    _, _, _, weights = recorded()
+    for tensor in weights.values():
+        torch.testing.assert_close(
+            tensor.sum(dim=-1), torch.ones(tensor.shape[:3]).double()
+        )
+
+
+def test_recorded_weights_are_zero_at_pad_and_in_the_future():
+    _, src, tgt_in, weights = recorded()
+    future = torch.ones(TGT_LEN, TGT_LEN).triu(diagonal=1).bool()
+    src_pad, tgt_pad = ((tokens == PAD)[:, None, None] for tokens in (src, tgt_in))
+    for names, hidden in (
+        (ENCODER, src_pad),
+        (DECODER_SELF, tgt_pad | future),
+        (CROSS, src_pad),
+    ):
+        for name in names:
+            where = hidden.expand_as(weights[name])
+            assert (weights[name][where] == 0).all()
+            assert (weights[name][~where] > 0).all()
+
+
+def test_recorded_weights_reproduce_the_output_of_the_layer():
+    model = small_model()
+    src, tgt_in = small_batch()
+    attention = model.decoder.layers[1].cross_attention
+    seen = []
+    handle = attention.register_forward_hook(
+        lambda _module, inputs, output: seen.append((inputs, output))
+    )
+    model(src, tgt_in)
+    handle.remove()
+    (_, memory, _, _), (output, weights) = seen[0]
+    _, values = attention.project_keys_values(memory, memory)
+    again = attention.output_projection(attention.merge_heads(weights @ values))
+    torch.testing.assert_close(again, output)
+
+
+@pytest.mark.parametrize("record", [record_attention, record_shapes])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_observing_does_not_change_logits_bit_for_bit(record, norm_first):
+    model = small_model(norm_first=norm_first).float()
+    src, tgt_in = small_batch()
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            expected = model(src, tgt_in)
+            with record(model):
+                assert torch.equal(model(src, tgt_in), expected)
+
+
+@pytest.mark.parametrize("record", [record_attention, record_shapes])
+def test_observing_does_not_change_training_with_dropout_bit_for_bit(record):
+    model = small_model(dropout=0.3).float().train()
+    src, tgt_in = small_batch()
+    tgt_out = tgt_in.roll(-1, dims=1)
+
+    def gradients():
+        torch.manual_seed(5)
+        model.zero_grad()
+        next_token_loss(model(src, tgt_in), tgt_out).backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    expected = gradients()
+    with record(model):
+        observed = gradients()
+    assert all(torch.equal(a, b) for a, b in zip(observed, expected, strict=True))
+
+
+def test_observing_does_not_change_what_is_decoded():
+    model, (src, _) = decisive_model(), small_batch()
+    expected = model.greedy_decode(src, 9, START, END)
+    with record_attention(model) as weights:
+        tokens = model.greedy_decode(src, 9, START, END)
+    assert torch.equal(tokens, expected)
+    # The last step had one query, and read all tokens but the last.
+    assert weights[DECODER_SELF[0]].shape == (BATCH, 2, 1, tokens.size(1) - 1)
+    assert weights[CROSS[0]].shape == (BATCH, 2, 1, SRC_LEN)
+
+
+def test_recorded_weights_carry_no_gradient():
+    _, _, _, weights = recorded()
+    assert not any(tensor.requires_grad for tensor in weights.values())
+
+
+def test_a_second_call_replaces_the_weights_of_the_first():
+    model = small_model()
+    src, tgt_in = small_batch()
+    with record_attention(model) as weights:
+        model(src, tgt_in)
+        model(src[:1, :4], tgt_in[:1, :2])
+    assert weights[CROSS[2]].shape == (1, 2, 2, 4)
+
+
+def test_a_single_head_can_be_recorded_too():
+    head = SelfAttention(7)
+    x = torch.randn(2, 5, 7)
+    with record_attention(head) as weights:
+        head(x)
+    assert torch.equal(weights[""], head(x, need_weights=True)[1])
+
+
+@pytest.mark.parametrize("record", [record_attention, record_shapes])
+def test_no_hook_is_left_behind_even_after_an_error(record):
+    model = small_model()
+    with pytest.raises(KeyError), record(model):
+        raise KeyError
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_nothing_is_recorded_outside_the_block():
+    model = small_model()
+    src, tgt_in = small_batch()
+    with record_attention(model) as weights, record_shapes(model) as shapes:
+        pass
+    model(src, tgt_in)
+    assert weights == {}
+    assert shapes == []
+
+
+def test_shapes_are_recorded_call_by_call_in_the_order_of_ending():
+    model = small_model()
+    src, tgt_in = small_batch()
+    with record_shapes(model) as records:
+        model(src, tgt_in)
+    assert records[0] == ShapeRecord(
+        "src_embedding", "Embedding", [[3, 7]], [[3, 7, 14]]
+    )
+    assert records[-1] == ShapeRecord("", "Transformer", [[3, 7], [3, 5]], [[3, 5, 13]])
+    assert records[-2] == ShapeRecord(
+        "output_projection", "Linear", [[3, 5, 14]], [[3, 5, 13]]
+    )
+    by_name = {record.module: record for record in records}
+    cross = by_name["decoder.layers.2.cross_attention"]
+    assert cross.inputs == [[3, 5, 14], [3, 7, 14], [3, 7, 14], [3, 1, 1, 7]]
+    assert cross.outputs == [[3, 5, 14], [3, 2, 5, 7]]
+    assert by_name["encoder"].inputs == [[3, 7, 14], [3, 1, 1, 7]]
+    assert by_name["decoder"].outputs == [[3, 5, 14]]
+    # The position encoding serves source and target.
+    assert [r.inputs for r in records if r.module == "position_encoding"] == [
+        [[3, 7, 14]],
+        [[3, 5, 14]],
+    ]
