@@ -36,8 +36,8 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
     if mask is None:
         return scores.softmax(dim=-1)
-    # The lowest finite number, not -inf: a row of -inf alone would become NaN.
-    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+    # A row of -inf alone has become 0/0; what may not be attended to gets zero there too.
     return weights.masked_fill(~mask, 0.0)
 
 
@@ -58,6 +58,8 @@ def scaled_dot_product_attention(
     Returns:
         `[..., query, d_v]`.
     """
+    if mask is not None:
+        mask = torch.atleast_2d(mask)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 

@@ -62,8 +62,9 @@ def pad_sequences(
         list(sequence) + [pad_token_id] * (length - len(sequence))
         for sequence in sequences
     ]
-    if any(not isinstance(token, int) for row in rows for token in row):
-        raise TypeError("sequences must hold token ids of type int")
+    for token in (token for row in rows for token in row):
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise TypeError(f"token ids must be of type int, got {token!r}")
     return torch.tensor(rows, dtype=torch.int64)
 
 
@@ -82,13 +83,23 @@ def make_batch(
         targets: as many lists of token ids, without START and END.
 
     Raises:
-        ValueError: if the numbers of sources and targets differ or there are none, or
-            if a target contains PAD, START or END itself.
+        ValueError: if the numbers of sources and targets differ or there are none, if
+            a source contains PAD, or if a target contains PAD, START or END.
     """
     if len(sources) != len(targets):
         raise ValueError(f"got {len(sources)} sources but {len(targets)} targets")
     reserved = {"PAD": pad_token_id, "START": start_token_id, "END": end_token_id}
-    for row, target in enumerate(targets):
+    if pad_token_id in (start_token_id, end_token_id):
+        raise ValueError(
+            f"PAD ({pad_token_id}) must differ from START ({start_token_id}) "
+            f"and END ({end_token_id})"
+        )
+    for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        if pad_token_id in source:
+            raise ValueError(
+                f"source {row} contains {pad_token_id}, which is PAD: "
+                "the model would never look at it"
+            )
         for name, token_id in reserved.items():
             if token_id in target:
                 raise ValueError(

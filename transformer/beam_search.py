@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from transformer.transformer import Transformer
 
 
+# Far beyond any sensible value, and small enough for length^length_penalty to be a float.
+MAX_LENGTH_PENALTY = 10
+
+
 class BeamResult(NamedTuple):
     """The best hypothesis of every row, and its score."""
 
@@ -38,9 +42,9 @@ def beam_search(
     """Keep the `beam_size` likeliest prefixes of every row and return the best hypothesis.
 
     A hypothesis y is scored by log P(y | x) / |y|^length_penalty, where |y| counts the
-    tokens after START. A prefix whose END is among the `beam_size` likeliest
-    continuations has ended and leaves the beam; a row is done when `beam_size` of its
-    hypotheses have ended. Prefixes still alive at `max_len` compete as they are.
+    tokens after START. A prefix that takes END as one of the likeliest continuations has
+    ended: it leaves the beam, which is narrower by one from then on. A row is done when its
+    beam is empty. Prefixes still alive at `max_len` compete as they are.
 
     Args:
         src: source ids `[batch, src_len]`.
@@ -56,8 +60,10 @@ def beam_search(
     check_decoding(model, src, max_len, start_token_id, end_token_id)
     check_positive_int("beam_size", beam_size)
     check_number("length_penalty", length_penalty)
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty must not be negative, got {length_penalty}")
+    if not 0 <= length_penalty <= MAX_LENGTH_PENALTY:
+        raise ValueError(
+            f"length_penalty must lie in [0, {MAX_LENGTH_PENALTY}], got {length_penalty}"
+        )
     with evaluation_mode(model):
         cache = model.start_cache(src, capacity=max_len)
         rows = torch.arange(src.size(0), device=src.device).repeat_interleave(beam_size)
@@ -111,34 +117,30 @@ class _Beams:
         )
 
         scores, index = candidates.flatten(1).topk(beam_size)
-        has_ended = (index % vocab_size == self.end) & scores.isfinite()
-        self.num_ended += has_ended.sum(dim=1)
-        self._remember(
-            self._prefixes(index // vocab_size, index % vocab_size),
-            scores.masked_fill(~has_ended, -torch.inf) / self.length**length_penalty,
-        )
+        parent, token = index // vocab_size, index % vocab_size
 
-        scores, index = without_token(candidates, self.end).flatten(1).topk(beam_size)
-        parent = index // vocab_size
-        self.tokens = self._prefixes(parent, index % vocab_size)
-        is_done = self.num_ended >= beam_size
-        self.scores = scores.masked_fill(is_done[:, None], -torch.inf)
-        first_row = torch.arange(batch, device=parent.device)[:, None] * beam_size
+        rank = torch.arange(beam_size, device=index.device)
+        beam_left = (beam_size - self.num_ended)[:, None]
+        scores = scores.masked_fill(rank >= beam_left, -torch.inf)
+        prefix = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, self.length))
+        self.tokens = torch.cat([prefix, token[:, :, None]], dim=2)
+
+        has_ended = (token == self.end) & scores.isfinite()
+        self.num_ended += has_ended.sum(dim=1)
+        self._remember(scores.masked_fill(~has_ended, -torch.inf), length_penalty)
+        self.scores = scores.masked_fill(has_ended, -torch.inf)
+        first_row = torch.arange(batch, device=index.device)[:, None] * beam_size
         return (first_row + parent).flatten()
 
     def end_live_prefixes(self, length_penalty: float) -> None:
         """Let the prefixes still alive compete with the hypotheses that have ended."""
+        self._remember(self.scores, length_penalty)
+
+    def _remember(self, scores: Tensor, length_penalty: float) -> None:
+        """Keep each row's best prefix if, by `scores [batch, beam]`, it is the best yet."""
         num_tokens = max(self.length - 1, 1)
-        self._remember(self.tokens, self.scores / num_tokens**length_penalty)
-
-    def _prefixes(self, parent: Tensor, token: Tensor) -> Tensor:
-        prefix = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, self.length))
-        return torch.cat([prefix, token[:, :, None]], dim=2)
-
-    def _remember(self, tokens: Tensor, scores: Tensor) -> None:
-        """Keep each row's best of `[batch, beam, length]` if it beats the best so far."""
-        scores, beam = scores.max(dim=1)
-        tokens = tokens[torch.arange(len(beam), device=beam.device), beam]
+        scores, beam = (scores / num_tokens**length_penalty).max(dim=1)
+        tokens = self.tokens[torch.arange(len(beam), device=beam.device), beam]
         is_better = scores > self.best_scores
         if is_better.any():
             room = tokens.size(1) - self.best_tokens.size(1)

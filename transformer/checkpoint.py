@@ -6,13 +6,13 @@ as JSON in its metadata. Loading one never runs code from the file.
 
 import json
 import os
-import tempfile
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from transformer.transformer import Transformer
 
@@ -25,21 +25,22 @@ def save_checkpoint(model: Transformer, path: str | os.PathLike[str]) -> None:
     The file appears whole or not at all: it is written beside `path` under another
     name, then moved into place.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     weights = {
-        name: tensor.detach().cpu().contiguous()
+        # A copy: two names may share one tensor, and safetensors stores no sharing.
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
+    metadata = {CONFIG_KEY: json.dumps(asdict(model.config))}
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        save_file(
-            weights, temporary, metadata={CONFIG_KEY: json.dumps(asdict(model.config))}
-        )
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with temporary.open("wb") as file:
+            file.write(save(weights, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(
@@ -69,18 +70,18 @@ def load_checkpoint(
         config = json.loads(metadata[CONFIG_KEY])
         with torch.device("meta"):
             expected = Transformer(**config).state_dict()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} holds no usable configuration: {error}") from error
     problems = _mismatches(expected, weights)
     if problems:
         raise ValueError(
             f"the weights in {path} do not fit its configuration: {'; '.join(problems)}"
         )
-    model = Transformer(**config)
-    dtypes = {tensor.dtype for tensor in weights.values()}
-    if len(dtypes) == 1:
-        model.to(dtypes.pop())
-    model.load_state_dict(weights, assign=True)
+    # The fresh weights are replaced at once: nobody's random numbers should pay for them.
+    with torch.random.fork_rng(devices=[]):
+        model = Transformer(**config)
+    model.to(next(iter(weights.values())).dtype)
+    model.load_state_dict(weights)
     return model.to(device).eval()
 
 
@@ -94,6 +95,11 @@ def _mismatches(
         for name in expected.keys() & weights.keys()
         if weights[name].shape != expected[name].shape
     ]
+    dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
+    if len(dtypes) > 1 or not all(map(torch.is_floating_point, weights.values())):
+        problems.append(
+            f"the numbers are {' and '.join(dtypes)}, not of one float type"
+        )
     problems.sort()
     rest = len(problems) - most
     return problems[:most] + ([f"and {rest} more"] if rest > 0 else [])

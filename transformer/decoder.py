@@ -193,6 +193,7 @@ class TransformerDecoder(nn.Module):
             self.embedding.num_embeddings,
             self.position_encoding.max_len,
         )
+        check_vectors("memory", memory, self.decoder.d_model)
         check_same_batch("tokens", tokens, "memory", memory)
         x = embed(tokens, self.embedding, self.position_encoding)
         return self.decoder(

@@ -110,13 +110,15 @@ def plot_attention(
     Raises:
         ValueError: if a label is missing or too many.
     """
-    if weights.dim() != 3 or weights.shape[1:] != (len(query_labels), len(key_labels)):
+    labels = (len(query_labels), len(key_labels))
+    if weights.dim() != 3 or weights.shape[1:] != labels or len(weights) == 0:
         raise ValueError(
             f"weights must have shape "
             f"[heads, query={len(query_labels)}, key={len(key_labels)}], "
             f"got {list(weights.shape)}"
         )
-    num_heads = len(weights)
+    maps = weights.detach().float().cpu().numpy()
+    num_heads = len(maps)
     columns = min(num_heads, 4)
     rows = -(-num_heads // columns)
     figure, axes = plt.subplots(
@@ -126,7 +128,7 @@ def plot_attention(
         if head >= num_heads:
             axis.set_visible(False)
             continue
-        image = axis.imshow(weights[head].cpu(), cmap=ATTENTION_COLORS, vmin=0, vmax=1)
+        image = axis.imshow(maps[head], cmap=ATTENTION_COLORS, vmin=0, vmax=1)
         axis.set_xticks(range(len(key_labels)), key_labels)
         axis.set_yticks(range(len(query_labels)), query_labels)
         axis.set_title(f"head {head}", fontsize=10)

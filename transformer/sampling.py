@@ -25,7 +25,7 @@ def filter_logits(
     ranked, ids = logits.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         ranked[:, top_k:] = -torch.inf
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         probabilities = ranked.softmax(dim=-1)
         reached_before = probabilities.cumsum(dim=-1) - probabilities
         ruled_out = reached_before >= top_p

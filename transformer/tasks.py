@@ -1,5 +1,6 @@
 """The two tasks of the book: copying a sequence, and adding two numbers."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,8 +52,8 @@ class CopyTask:
 
     def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         """Fresh random batches without end."""
-        while True:
-            yield self.sample(batch_size, generator)
+        check_positive_int("batch_size", batch_size)
+        return (self.sample(batch_size, generator) for _ in itertools.count())
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class AdditionTask:
 
     def all_pairs(self) -> Tensor:
         """Every pair of numbers, `[10^(2 * num_digits), 2]`, in counting order."""
+        if self.num_digits > 3:
+            raise ValueError(
+                f"there are 10^{2 * self.num_digits} pairs of {self.num_digits}-digit "
+                "numbers, too many to list; draw some at random"
+            )
         numbers = torch.arange(10**self.num_digits)
         return torch.cartesian_prod(numbers, numbers)
 
@@ -95,7 +101,10 @@ class AdditionTask:
         return pairs[num_held_out:], pairs[:num_held_out]
 
     def make_batch(self, pairs: Tensor) -> Batch:
-        """Write `pairs [batch, 2]` as tokens."""
+        """Write `pairs [batch, 2]`, numbers of type int64, as tokens."""
+        if not isinstance(pairs, Tensor) or pairs.dtype != torch.int64:
+            kind = pairs.dtype if isinstance(pairs, Tensor) else type(pairs).__name__
+            raise TypeError(f"pairs must be a tensor of torch.int64, got {kind}")
         if pairs.dim() != 2 or pairs.size(1) != 2 or len(pairs) == 0:
             raise ValueError(
                 f"pairs must have shape [batch, 2], got {list(pairs.shape)}"
@@ -131,11 +140,15 @@ class AdditionTask:
             raise ValueError(
                 f"batch_size ({batch_size}) exceeds the {len(pairs)} pairs"
             )
-        while True:
-            order = torch.randperm(len(pairs), generator=generator)
-            for rows in order.split(batch_size):
-                if len(rows) == batch_size:
-                    yield self.make_batch(pairs[rows])
+        rounds = (
+            pairs[torch.randperm(len(pairs), generator=generator)]
+            for _ in itertools.count()
+        )
+        return (
+            self.make_batch(shuffled[row : row + batch_size])
+            for shuffled in rounds
+            for row in range(0, len(pairs) - batch_size + 1, batch_size)
+        )
 
     def read_sums(self, tokens: Tensor) -> Tensor:
         """Numbers that decoded rows stand for.
@@ -161,6 +174,12 @@ class AdditionTask:
     def to_text(self, tokens: Tensor) -> str:
         """One row of ids as text, special tokens left out: `07+85`."""
         names = {self.PLUS: "+"} | {self.FIRST_DIGIT + d: str(d) for d in range(10)}
+        unknown = {token for token in tokens.tolist() if token >= self.vocab_size}
+        if unknown:
+            raise ValueError(
+                f"tokens {sorted(unknown)} are outside the vocabulary: "
+                f"ids run from 0 to {self.vocab_size - 1}"
+            )
         return "".join(
             names[token] for token in tokens.tolist() if token >= FIRST_TASK_TOKEN
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from transformer.batching import Batch
-from transformer.checks import check_number, check_positive_int
+from transformer.checks import check_number, check_positive_int, check_tokens
 from transformer.runtime import evaluation_mode
 from transformer.tokens import PAD
 from transformer.transformer import Transformer
@@ -32,11 +32,12 @@ def next_token_loss(logits: Tensor, tgt_out: Tensor, pad_token_id: int = PAD) ->
         A scalar, in nats per token.
 
     Raises:
-        ValueError: if shapes differ, or every target token is PAD.
+        TypeError, ValueError: if shapes do not fit, a target token is outside the
+            vocabulary, or every target token is PAD.
     """
     _check_targets(logits, tgt_out, pad_token_id)
     return F.cross_entropy(
-        logits.flatten(0, 1), tgt_out.flatten(), ignore_index=pad_token_id
+        logits.flatten(0, 1), tgt_out.flatten().long(), ignore_index=pad_token_id
     )
 
 
@@ -52,11 +53,14 @@ def token_accuracy(logits: Tensor, tgt_out: Tensor, pad_token_id: int = PAD) -> 
 
 
 def _check_targets(logits: Tensor, tgt_out: Tensor, pad_token_id: int) -> None:
+    if not isinstance(tgt_out, Tensor):
+        raise TypeError(f"tgt_out must be a tensor, got {type(tgt_out).__name__}")
     if logits.dim() != 3 or logits.shape[:2] != tgt_out.shape:
         raise ValueError(
             f"logits [batch, tgt_len, vocab] and tgt_out [batch, tgt_len] do not fit: "
             f"{list(logits.shape)} and {list(tgt_out.shape)}"
         )
+    check_tokens("tgt_out", tgt_out, logits.size(2), tgt_out.size(1))
     if not (tgt_out != pad_token_id).any():
         raise ValueError(
             f"tgt_out {list(tgt_out.shape)} holds no token but PAD: nothing to learn from"
@@ -86,9 +90,16 @@ def train_step(
             never.
 
     Raises:
+        ValueError: if `clip_norm` is not above 0.
         FloatingPointError: if the loss or a gradient is infinite or NaN; the weights
             are then left as they were.
     """
+    if clip_norm is not None:
+        check_number("clip_norm", clip_norm)
+        if clip_norm <= 0:
+            raise ValueError(
+                f"clip_norm must be above 0, got {clip_norm}; None means no clipping"
+            )
     model.train()
     loss = next_token_loss(
         model(batch.src, batch.tgt_in), batch.tgt_out, model.pad_token_id
@@ -172,6 +183,20 @@ class History:
             return None
         return self.held_out_steps[self.held_out_loss.index(min(self.held_out_loss))]
 
+    @property
+    def evaluations_since_best(self) -> int:
+        """Evaluations after the one with the lowest held-out loss."""
+        if not self.held_out_loss:
+            return 0
+        best = self.held_out_loss.index(min(self.held_out_loss))
+        return len(self.held_out_loss) - 1 - best
+
+    def add_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Note what the held-out batches gave after step `step`."""
+        self.held_out_steps.append(step)
+        self.held_out_loss.append(evaluation.loss)
+        self.held_out_accuracy.append(evaluation.accuracy)
+
 
 def train(
     model: Transformer,
@@ -181,7 +206,7 @@ def train(
     *,
     scheduler: LRScheduler | None = None,
     clip_norm: float | None = 1.0,
-    held_out: Sequence[Batch] | None = None,
+    held_out: Iterable[Batch] | None = None,
     evaluate_every: int = 100,
     patience: int | None = None,
     progress: bool = True,
@@ -209,16 +234,14 @@ def train(
     """
     check_positive_int("num_steps", num_steps)
     check_positive_int("evaluate_every", evaluate_every)
-    if clip_norm is not None:
-        check_number("clip_norm", clip_norm)
-        if clip_norm <= 0:
-            raise ValueError(
-                f"clip_norm must be above 0, got {clip_norm}; None means no clipping"
-            )
     if patience is not None:
         check_positive_int("patience", patience)
         if held_out is None:
             raise ValueError(f"patience ({patience}) needs held_out batches to watch")
+    if held_out is not None:
+        held_out = list(held_out)
+        if not held_out:
+            raise ValueError("held_out holds no batch; None means no evaluation")
     history = History()
     best_weights = None
     source = iter(batches)
@@ -237,20 +260,13 @@ def train(
             scheduler.step()
         if held_out is None or (step % evaluate_every and step != num_steps):
             continue
-        evaluation = evaluate(model, held_out)
-        history.held_out_steps.append(step)
-        history.held_out_loss.append(evaluation.loss)
-        history.held_out_accuracy.append(evaluation.accuracy)
+        history.add_evaluation(step, evaluate(model, held_out))
         if patience is None:
             continue
-        if history.best_step == step:
+        if history.evaluations_since_best == 0:
             best_weights = copy.deepcopy(model.state_dict())
-        elif (
-            history.held_out_steps.index(step)
-            - history.held_out_steps.index(history.best_step)
-            >= patience
-        ):
-            history.stopped_early = True
+        elif history.evaluations_since_best == patience:
+            history.stopped_early = step < num_steps
             break
     if best_weights is not None:
         model.load_state_dict(best_weights)

@@ -178,7 +178,8 @@ class Transformer(nn.Module):
             cache: what `start_cache` returned; it remembers all earlier tokens.
 
         Returns:
-            Logits `[batch, tgt_vocab_size]`, equal to `model(src, tgt_so_far)[:, -1]`.
+            Logits `[batch, tgt_vocab_size]`, equal to `model(src, tgt_so_far)[:, -1]` as
+            long as `tgt_so_far` contains no PAD.
         """
         x = embed(
             tokens[:, None],
