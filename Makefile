@@ -33,7 +33,9 @@ format: $(READY)
 notebooks: $(READY)
 	printf '%s\n' $(NOTEBOOKS) | TQDM_DISABLE=1 xargs -P $(WORKERS) -n 1 \
 	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN \
-	  --ExecutePreprocessor.record_timing=False --coalesce-streams
+	  --ExecutePreprocessor.record_timing=False
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams --log-level WARN \
+	  $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	  --extra-keys "cell.metadata.execution metadata.language_info.version metadata.widgets" \
 	  $(NOTEBOOKS)

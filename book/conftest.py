@@ -2,4 +2,10 @@
 
 import os
 
-os.environ["TQDM_DISABLE"] = "1"
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Tell the kernel that is about to start; the unit tests keep their bars."""
+    os.environ["TQDM_DISABLE"] = "1"

@@ -57,6 +57,12 @@ def test_no_output_holds_an_error_a_warning_or_a_path_of_the_machine(notebook):
             assert not re.search(r"Warning|/home/|/root/|/tmp/|/Users/|it/s\]", text)
 
 
+def test_what_a_cell_prints_is_stored_in_one_piece(notebook):
+    for cell in code_cells(notebook):
+        streams = [o for o in cell.outputs if o.output_type == "stream"]
+        assert len(streams) <= 1, cell.source
+
+
 def test_cells_that_are_compared_do_not_print_addresses_or_long_floats(notebook):
     for cell in code_cells(notebook):
         if NOT_COMPARED in tags(cell):

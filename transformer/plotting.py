@@ -17,8 +17,8 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 ATTENTION_COLORS = "Blues"
 
-# Fonts with Japanese, Chinese or Korean letters that macOS, Windows and Linux bring.
-CJK_FONTS = (
+# Fonts with Japanese letters that macOS, Windows and Linux bring.
+JAPANESE_FONTS = (
     "Hiragino Sans",
     "Yu Gothic",
     "Meiryo",
@@ -48,7 +48,7 @@ def use_book_style() -> None:
     )
 
 
-def use_font_with_letters(candidates: Sequence[str] = CJK_FONTS) -> str | None:
+def use_font_with_letters(candidates: Sequence[str] = JAPANESE_FONTS) -> str | None:
     """Let matplotlib fall back on the first of `candidates` that is installed.
 
     Returns:
