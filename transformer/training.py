@@ -181,7 +181,7 @@ class History:
         """The step after which the held-out loss was lowest."""
         if not self.held_out_loss:
             return None
-        return self.held_out_steps[self.held_out_loss.index(min(self.held_out_loss))]
+        return self.held_out_steps[-1 - self.evaluations_since_best]
 
     @property
     def evaluations_since_best(self) -> int:
