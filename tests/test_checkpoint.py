@@ -348,7 +348,7 @@ def config_with(**changes):
     ("changes", "message"),
     [
         (
-            {"norm_first": True},
+            {"final_norm": True},
             r"decoder\.norm\.bias is missing; decoder\.norm\.weight is missing",
         ),
         ({"num_encoder_layers": 1}, r"encoder\.layers\.1\..* is unknown"),

@@ -314,6 +314,16 @@ def test_pre_norm_adds_one_closing_norm_to_each_stack():
     assert count_parameters(pre.decoder) - count_parameters(post.decoder) == 2 * 14
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_the_final_norm_follows_the_kind_of_norm_unless_it_is_said(norm_first):
+    assert small_model(norm_first=norm_first).config.final_norm is norm_first
+    for final_norm in (False, True):
+        model = small_model(norm_first=norm_first, final_norm=final_norm)
+        assert model.config.final_norm is final_norm
+        for stack in (model.encoder, model.decoder):
+            assert isinstance(stack.norm, nn.LayerNorm) is final_norm
+
+
 def test_shared_parameters_count_once_and_frozen_ones_not_at_all():
     model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 7), nn.Linear(5, 7))
     assert count_parameters(model) == (3 * 5 + 5) + 2 * (5 * 7 + 7)
@@ -324,8 +334,9 @@ def test_shared_parameters_count_once_and_frozen_ones_not_at_all():
 
 
 def test_the_configuration_holds_every_argument():
-    model = Transformer(5, 7, 6, 3, 1, 2, 11, 13, 0.2, norm_first=True, pad_token_id=4)
-    assert model.config == TransformerConfig(5, 7, 6, 3, 1, 2, 11, 13, 0.2, True, 4)
+    sizes = (5, 7, 6, 3, 1, 2, 11, 13, 0.2)
+    model = Transformer(*sizes, norm_first=True, pad_token_id=4, final_norm=False)
+    assert model.config == TransformerConfig(*sizes, True, 4, False)
     assert (model.d_model, model.max_len, model.pad_token_id) == (6, 13, 4)
     assert [len(model.encoder.layers), len(model.decoder.layers)] == [1, 2]
 

@@ -29,7 +29,6 @@ class BeamResult(NamedTuple):
     """Log-probability divided by length^length_penalty, `[batch]`."""
 
 
-@torch.no_grad()
 def beam_search(
     model: Transformer,
     src: Tensor,
@@ -64,7 +63,7 @@ def beam_search(
         raise ValueError(
             f"length_penalty must lie in [0, {MAX_LENGTH_PENALTY}], got {length_penalty}"
         )
-    with evaluation_mode(model):
+    with evaluation_mode(model), torch.inference_mode():
         cache = model.start_cache(src, capacity=max_len)
         rows = torch.arange(src.size(0), device=src.device).repeat_interleave(beam_size)
         cache.select(rows)
@@ -72,8 +71,8 @@ def beam_search(
         while beams.alive and beams.length < max_len:
             logits = model.next_logits(beams.newest, cache)
             cache.select(beams.advance(logits, length_penalty))
-    beams.end_live_prefixes(length_penalty)
-    return BeamResult(beams.best_tokens, beams.best_scores)
+        beams.end_live_prefixes(length_penalty)
+    return beams.result
 
 
 class _Beams:
@@ -102,6 +101,11 @@ class _Beams:
     @property
     def length(self) -> int:
         return self.tokens.size(2)
+
+    @property
+    def result(self) -> BeamResult:
+        # PyTorch trains on no tensor that was made in inference mode; a copy is free of it.
+        return BeamResult(self.best_tokens.clone(), self.best_scores.clone())
 
     @property
     def newest(self) -> Tensor:

@@ -80,7 +80,11 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers. In a pre-norm stack a last layer norm closes it."""
+    """A stack of decoder layers.
+
+    `final_norm` says whether a last layer norm closes it. By default a pre-norm stack has
+    one; a post-norm stack, as in the paper, has none.
+    """
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class Decoder(nn.Module):
         dropout: float = 0.1,
         *,
         norm_first: bool = False,
+        final_norm: bool | None = None,
     ) -> None:
         """Build `num_layers` layers of equal sizes; see `Transformer` for the meaning."""
         super().__init__()
@@ -99,7 +104,8 @@ class Decoder(nn.Module):
             DecoderLayer(d_model, num_heads, d_ff, dropout, norm_first=norm_first)
             for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
+        has_final_norm = norm_first if final_norm is None else final_norm
+        self.norm = nn.LayerNorm(d_model) if has_final_norm else nn.Identity()
         self.d_model = d_model
 
     def forward(

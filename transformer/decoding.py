@@ -29,8 +29,9 @@ def likeliest(logits: Tensor) -> Tensor:
 
 def without_token(logits: Tensor, token_id: int) -> Tensor:
     """Give `token_id` no chance: its logit becomes -inf. Logits `[..., vocab]`."""
-    ids = torch.arange(logits.size(-1), device=logits.device)
-    return logits.masked_fill(ids == token_id, -torch.inf)
+    logits = logits.clone()
+    logits[..., token_id] = -torch.inf
+    return logits
 
 
 def check_decoding(
@@ -60,7 +61,6 @@ def check_decoding(
             )
 
 
-@torch.no_grad()
 def decode(
     model: Transformer,
     src: Tensor,
@@ -84,16 +84,15 @@ def decode(
         with PAD.
     """
     check_decoding(model, src, max_len, start_token_id, end_token_id)
-    with evaluation_mode(model):
+    with evaluation_mode(model), torch.inference_mode():
         cache = model.start_cache(src, capacity=max_len)
         rows = _Rows(model, src, start_token_id, end_token_id)
         while rows.unfinished and rows.length < max_len:
             logits = model.next_logits(rows.newest, cache)
             rows.append(choose(without_token(logits, model.pad_token_id)))
-    return rows.tokens
+    return rows.result
 
 
-@torch.no_grad()
 def decode_uncached(
     model: Transformer,
     src: Tensor,
@@ -104,12 +103,12 @@ def decode_uncached(
 ) -> Tensor:
     """Same as `decode`, recomputing everything at every step: slow, easy to trust."""
     check_decoding(model, src, max_len, start_token_id, end_token_id)
-    with evaluation_mode(model):
+    with evaluation_mode(model), torch.inference_mode():
         rows = _Rows(model, src, start_token_id, end_token_id)
         while rows.unfinished and rows.length < max_len:
             logits = model(src, rows.tokens)[:, -1]
             rows.append(choose(without_token(logits, model.pad_token_id)))
-    return rows.tokens
+    return rows.result
 
 
 class _Rows:
@@ -124,6 +123,11 @@ class _Rows:
     @property
     def length(self) -> int:
         return self.tokens.size(1)
+
+    @property
+    def result(self) -> Tensor:
+        # PyTorch trains on no tensor that was made in inference mode; a copy is free of it.
+        return self.tokens.clone()
 
     @property
     def newest(self) -> Tensor:

@@ -48,6 +48,7 @@ class TransformerConfig:
     dropout: float = 0.1
     norm_first: bool = False
     pad_token_id: int = PAD
+    final_norm: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built, naming the numbers."""
@@ -58,6 +59,8 @@ class TransformerConfig:
             check_positive_int(name, getattr(self, name))
         check_dropout(self.dropout)
         check_bool("norm_first", self.norm_first)
+        if self.final_norm is not None:
+            check_bool("final_norm", self.final_norm)
         check_token_id(
             "pad_token_id",
             self.pad_token_id,
@@ -86,6 +89,7 @@ class Transformer(nn.Module):
         *,
         norm_first: bool = False,
         pad_token_id: int = PAD,
+        final_norm: bool | None = None,
     ) -> None:
         """Build the model. The two vocabulary sizes alone give the paper's base model.
 
@@ -101,11 +105,14 @@ class Transformer(nn.Module):
             dropout: share of each sub-layer's output that training drops, in [0, 1).
             norm_first: False: post-norm, as in the paper. True: pre-norm.
             pad_token_id: the id that fills short rows.
+            final_norm: whether a last layer norm closes each stack. None: pre-norm
+                stacks have one; post-norm stacks, as in the paper, have none.
 
         Raises:
             TypeError, ValueError: if a value cannot be used, naming it.
         """
         super().__init__()
+        final_norm = norm_first if final_norm is None else final_norm
         self.config = TransformerConfig(
             src_vocab_size,
             tgt_vocab_size,
@@ -118,6 +125,7 @@ class Transformer(nn.Module):
             dropout,
             norm_first,
             pad_token_id,
+            final_norm,
         )
         self.d_model = d_model
         self.max_len = max_len
@@ -126,10 +134,22 @@ class Transformer(nn.Module):
         self.tgt_embedding = make_embedding(tgt_vocab_size, d_model)
         self.position_encoding = PositionalEncoding(d_model, max_len, dropout)
         self.encoder = Encoder(
-            num_encoder_layers, d_model, num_heads, d_ff, dropout, norm_first=norm_first
+            num_encoder_layers,
+            d_model,
+            num_heads,
+            d_ff,
+            dropout,
+            norm_first=norm_first,
+            final_norm=final_norm,
         )
         self.decoder = Decoder(
-            num_decoder_layers, d_model, num_heads, d_ff, dropout, norm_first=norm_first
+            num_decoder_layers,
+            d_model,
+            num_heads,
+            d_ff,
+            dropout,
+            norm_first=norm_first,
+            final_norm=final_norm,
         )
         self.output_projection = nn.Linear(d_model, tgt_vocab_size)
 
@@ -165,10 +185,10 @@ class Transformer(nn.Module):
 
     def start_cache(self, src: Tensor, capacity: int) -> DecoderCache:
         """Encode `src` and begin to decode up to `capacity` positions step by step."""
-        memory = self.encode(src)
-        return self.decoder.start_cache(
-            memory, padding_mask(src, self.pad_token_id), capacity
-        )
+        mask = padding_mask(src, self.pad_token_id)
+        # A mask that hides nothing would cost time at every step.
+        memory_mask = None if mask.all() else mask
+        return self.decoder.start_cache(self.encode(src), memory_mask, capacity)
 
     def next_logits(self, tokens: Tensor, cache: DecoderCache) -> Tensor:
         """Feed the newest target token of every row; predict the one after it.
