@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 # With torch's own index out of reach, pip must give up at once.
 TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
 
-.PHONY: book test check format notebooks clean
+.PHONY: book test check format notebooks mutants extras clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -50,6 +50,18 @@ $(READY): requirements.txt pyproject.toml
 	fi
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
+
+# Deliberate bugs, each injected into a copy of the package: each must make a test fail.
+mutants: $(READY)
+	$(BIN)/python -m tests.mutations
+
+# What only benchmarks and the tests of the export use.
+extras: $(READY)
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+
+# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-book
+benchmark-%: extras
+	$(BIN)/python -m benchmarks.$*
 
 clean:
 	rm -rf _build

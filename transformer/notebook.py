@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def show_source(item: type | Callable) -> Markdown:
-    """The source of a class or function of the package, as a highlighted block."""
+    """The source of a class, method or function of the package, as a highlighted block."""
     # IPython is there in a notebook; the rest of the package does not need it.
     from IPython.display import Markdown
 
-    return Markdown(f"```python\n{inspect.getsource(item).rstrip()}\n```")
+    source = textwrap.dedent(inspect.getsource(item)).rstrip()
+    return Markdown(f"```python\n{source}\n```")

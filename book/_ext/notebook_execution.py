@@ -1,10 +1,10 @@
 """How the build executes the chapters: again when the package changes, and side by side.
 
 jupyter-cache knows a notebook by its own cells. Here the cache also depends on the
-package and the pinned versions: another digest of them is another, empty cache. And
-MyST-NB executes one notebook after the other; here those that are not cached yet are
-executed beforehand, one per core. One that raises stays uncached, so that MyST-NB meets
-it and fails the build in its own words.
+package, the stored measurements and the pinned versions: another digest of them is
+another, empty cache. And MyST-NB executes one notebook after the other; here those that
+are not cached yet are executed beforehand, one per core. One that raises stays uncached,
+so that MyST-NB meets it and fails the build in its own words.
 """
 
 import hashlib
@@ -21,14 +21,19 @@ from sphinx.environment import BuildEnvironment
 def package_digest(root: Path) -> str:
     """A digest of everything outside a chapter that can change its outputs."""
     digest = hashlib.sha256()
-    for path in [*sorted(root.glob("transformer/**/*.py")), root / "requirements.txt"]:
+    paths = [
+        *sorted(root.glob("transformer/**/*.py")),
+        *sorted(root.glob("benchmarks/results/*.json")),
+        root / "requirements.txt",
+    ]
+    for path in paths:
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def choose_cache(app: Sphinx, config: Config) -> None:
-    """Choose the cache by the package's digest; keep progress bars out of the pages."""
+    """Choose the cache by the digest; keep progress bars out of the pages."""
     root = Path(app.srcdir)
     config.nb_execution_cache_path = str(
         root / "_build/.jupyter_cache" / package_digest(root)

@@ -1,0 +1,1 @@
+"""Evidence for what the book says about speed: `make benchmark-NAME` for each module."""
