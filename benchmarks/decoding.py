@@ -142,7 +142,7 @@ def measure_batch(contenders: dict[str, Decode], batch: int, rounds: int) -> dic
     }
 
 
-def measure_growth(contenders: dict[str, Decode], rounds: int = 3) -> list[dict]:
+def measure_growth(contenders: dict[str, Decode], rounds: int = 2) -> list[dict]:
     """Seconds for one source and ever more new tokens."""
     src = torch.randint(3, VOCAB_SIZE, (1, SRC_LEN))
     growth = []
@@ -162,8 +162,8 @@ def main() -> None:
     results = {
         "threads": 1,
         "batches": [
-            measure_batch(contenders, batch=1, rounds=25),
-            measure_batch(contenders, batch=32, rounds=9),
+            measure_batch(contenders, batch=1, rounds=21),
+            measure_batch(contenders, batch=32, rounds=7),
         ],
         "growth": measure_growth(contenders),
     }

@@ -1,9 +1,9 @@
 """How many examples it takes to add two-digit numbers without a mistake.
 
 Every recipe trains on 9,000 of the 10,000 pairs, digits in plain order, with five seeds
-that decide the split, the first weights and the order of the examples. Counted: how many of
-the 1,000 held-out pairs and of all 10,000 the trained model answers exactly, greedily
-decoded.
+that decide the split, the first weights and the order of the examples; the original one,
+ten times as slow, with one. Counted: how many of the 1,000 held-out pairs and of all 10,000
+the trained model answers exactly, greedily decoded.
 """
 
 import itertools
@@ -26,7 +26,6 @@ from transformer import (
     train_step,
 )
 
-SEEDS = range(5)
 SMALL = dict(
     d_model=64,
     num_heads=4,
@@ -56,23 +55,21 @@ class Recipe(NamedTuple):
     num_steps: int
     batch_size: int
     sizes: dict = SMALL
+    num_seeds: int = 5
 
 
 ADAM, ADAMW, MUON = "Adam 5e-4", "AdamW 3e-3, one cycle", "Muon 0.03, one cycle"
 RECIPES = [
-    Recipe("the original tutorial's", ADAM, 4_000, 64, ORIGINAL),
     Recipe("chapter 9's", ADAMW, 900, 128),
     *(
         Recipe(f"{num_steps} × {batch_size}", optimizer, num_steps, batch_size)
         for optimizer, num_steps, batch_size in (
-            (ADAMW, 700, 128),
-            (ADAMW, 600, 128),
-            (ADAMW, 500, 128),
             (MUON, 500, 128),
             (MUON, 400, 128),
-            (MUON, 500, 64),
+            (MUON, 400, 64),
         )
     ),
+    Recipe("the original tutorial's", ADAM, 4_000, 64, ORIGINAL, num_seeds=1),
 ]
 
 
@@ -171,13 +168,13 @@ def describe(recipe: Recipe, runs: list[dict]) -> dict:
 
 def main() -> None:
     """Run every recipe with every seed, one run per core; store."""
-    jobs = list(itertools.product(RECIPES, SEEDS))
+    jobs = [(recipe, seed) for recipe in RECIPES for seed in range(recipe.num_seeds)]
     with ProcessPoolExecutor(machine()["cores"]) as pool:
-        runs = list(pool.map(run, *zip(*jobs, strict=True)))
-    recipes = [
-        describe(recipe, runs[row : row + len(SEEDS)])
-        for row, recipe in zip(range(0, len(runs), len(SEEDS)), RECIPES, strict=True)
-    ]
+        runs = pool.map(run, *zip(*jobs, strict=True))
+        recipes = [
+            describe(recipe, list(itertools.islice(runs, recipe.num_seeds)))
+            for recipe in RECIPES
+        ]
     write_results("learning", ["torch"], {"threads": 1, "recipes": recipes})
 
 
