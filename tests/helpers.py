@@ -40,6 +40,27 @@ def decisive_model(**changes):
     return model
 
 
+def lively_model(**changes):
+    """A small model that writes different targets for different sources.
+
+    No weight is 0 or 1. On average all logits are 0, so that the source and what has been
+    written decide, not the biases.
+    """
+    model = small_model(**changes)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            factor = 1.5 if parameter.dim() == 2 else 1
+            parameter.mul_(factor).add_(0.2 * torch.randn_like(parameter))
+            if "embedding" in name:
+                parameter.mul_(3)
+        logits = model(
+            random_tokens(SRC_VOCAB, 199, 7, lowest=0),
+            random_tokens(TGT_VOCAB, 199, 13, lowest=0),
+        )
+        model.output_projection.bias.sub_(logits.mean(dim=(0, 1)))
+    return model
+
+
 def random_tokens(vocab_size, batch, length, lowest=3):
     """Token ids without PAD, START and END."""
     return torch.randint(lowest, vocab_size, (batch, length))
@@ -66,109 +87,6 @@ def assert_same_weights(model, weights):
     state = model.state_dict()
     assert list(state) == list(weights)
     assert all(torch.equal(state[name], weights[name]) for name in weights)
-
-
-def copy_attention(ours, theirs):
-    """Give torch's `nn.MultiheadAttention` the weights of our `MultiHeadAttention`."""
-    projections = (ours.query_projection, ours.key_projection, ours.value_projection)
-    with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([p.weight for p in projections]))
-        theirs.in_proj_bias.copy_(torch.cat([p.bias for p in projections]))
-        theirs.out_proj.load_state_dict(ours.output_projection.state_dict())
-
-
-def copy_feed_forward(ours, theirs):
-    """Give a torch layer the weights of our `FeedForward`."""
-    theirs.linear1.load_state_dict(ours.expand.state_dict())
-    theirs.linear2.load_state_dict(ours.contract.state_dict())
-
-
-def torch_encoder_layer(ours, num_heads):
-    """torch's encoder layer with the weights of ours, without dropout."""
-    d_model, d_ff = ours.feed_forward.d_model, ours.feed_forward.expand.out_features
-    theirs = nn.TransformerEncoderLayer(
-        d_model,
-        num_heads,
-        d_ff,
-        dropout=0.0,
-        batch_first=True,
-        norm_first=ours.self_attention_add_norm.norm_first,
-    ).to(ours.feed_forward.expand.weight.dtype)
-    copy_attention(ours.self_attention, theirs.self_attn)
-    copy_feed_forward(ours.feed_forward, theirs)
-    theirs.norm1.load_state_dict(ours.self_attention_add_norm.norm.state_dict())
-    theirs.norm2.load_state_dict(ours.feed_forward_add_norm.norm.state_dict())
-    return theirs
-
-
-def torch_decoder_layer(ours, num_heads):
-    """torch's decoder layer with the weights of ours, without dropout."""
-    d_model, d_ff = ours.feed_forward.d_model, ours.feed_forward.expand.out_features
-    theirs = nn.TransformerDecoderLayer(
-        d_model,
-        num_heads,
-        d_ff,
-        dropout=0.0,
-        batch_first=True,
-        norm_first=ours.self_attention_add_norm.norm_first,
-    ).to(ours.feed_forward.expand.weight.dtype)
-    copy_attention(ours.self_attention, theirs.self_attn)
-    copy_attention(ours.cross_attention, theirs.multihead_attn)
-    copy_feed_forward(ours.feed_forward, theirs)
-    theirs.norm1.load_state_dict(ours.self_attention_add_norm.norm.state_dict())
-    theirs.norm2.load_state_dict(ours.cross_attention_add_norm.norm.state_dict())
-    theirs.norm3.load_state_dict(ours.feed_forward_add_norm.norm.state_dict())
-    return theirs
-
-
-def attention_gradients(attention):
-    """Gradients of our attention module, stacked the way torch stores them."""
-    projections = (
-        attention.query_projection,
-        attention.key_projection,
-        attention.value_projection,
-    )
-    return {
-        "in_proj_weight": torch.cat([p.weight.grad for p in projections]),
-        "in_proj_bias": torch.cat([p.bias.grad for p in projections]),
-        "out_proj.weight": attention.output_projection.weight.grad,
-        "out_proj.bias": attention.output_projection.bias.grad,
-    }
-
-
-def layer_gradients(layer):
-    """Gradients of our encoder or decoder layer under torch's names."""
-    gradients = {
-        f"self_attn.{name}": gradient
-        for name, gradient in attention_gradients(layer.self_attention).items()
-    }
-    add_norms = [layer.self_attention_add_norm]
-    if hasattr(layer, "cross_attention"):
-        gradients |= {
-            f"multihead_attn.{name}": gradient
-            for name, gradient in attention_gradients(layer.cross_attention).items()
-        }
-        add_norms.append(layer.cross_attention_add_norm)
-    add_norms.append(layer.feed_forward_add_norm)
-    for number, add_norm in enumerate(add_norms, start=1):
-        gradients[f"norm{number}.weight"] = add_norm.norm.weight.grad
-        gradients[f"norm{number}.bias"] = add_norm.norm.bias.grad
-    for number, linear in enumerate(
-        (layer.feed_forward.expand, layer.feed_forward.contract), start=1
-    ):
-        gradients[f"linear{number}.weight"] = linear.weight.grad
-        gradients[f"linear{number}.bias"] = linear.bias.grad
-    return gradients
-
-
-def assert_same_gradients(gradients, theirs, tolerance):
-    """Every parameter of `theirs` has the gradient stored under its name."""
-    expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    assert gradients.keys() == expected.keys()
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(
-            gradient, expected[name], atol=tolerance, rtol=tolerance
-        )
 
 
 class TableModel(nn.Module):

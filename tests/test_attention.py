@@ -2,12 +2,7 @@ import math
 
 import pytest
 import torch
-from helpers import (
-    TOLERANCE,
-    assert_same_gradients,
-    attention_gradients,
-    copy_attention,
-)
+from helpers import TOLERANCE
 from torch import nn
 
 from transformer import MultiHeadAttention, SelfAttention
@@ -199,7 +194,12 @@ def test_each_head_attends_with_its_own_slice_of_the_projections():
 def test_outputs_weights_and_gradients_agree_with_torch(dtype):
     ours = MultiHeadAttention(21, 3).to(dtype)
     theirs = nn.MultiheadAttention(21, 3, batch_first=True, dtype=dtype)
-    copy_attention(ours, theirs)
+    # torch stacks the three projections in one matrix.
+    stacked = (ours.query_projection, ours.key_projection, ours.value_projection)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in stacked]))
+        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in stacked]))
+        theirs.out_proj.load_state_dict(ours.output_projection.state_dict())
     query, memory = (
         torch.randn(2, 5, 21, dtype=dtype),
         torch.randn(2, 7, 21, dtype=dtype),
@@ -219,7 +219,17 @@ def test_outputs_weights_and_gradients_agree_with_torch(dtype):
     direction = torch.randn_like(output)
     (output * direction).sum().backward()
     (expected * direction).sum().backward()
-    assert_same_gradients(attention_gradients(ours), theirs, tolerance)
+    gradients = {
+        "in_proj_weight": torch.cat([part.weight.grad for part in stacked]),
+        "in_proj_bias": torch.cat([part.bias.grad for part in stacked]),
+        "out_proj.weight": ours.output_projection.weight.grad,
+        "out_proj.bias": ours.output_projection.bias.grad,
+    }
+    assert gradients.keys() == dict(theirs.named_parameters()).keys()
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(
+            gradients[name], parameter.grad, atol=tolerance, rtol=tolerance
+        )
 
 
 def test_the_value_decides_what_is_gathered_and_the_key_only_where():

@@ -241,6 +241,16 @@ def test_the_defaults_are_four_beams_and_scores_per_token():
     assert not scores.requires_grad
 
 
+@pytest.mark.parametrize("max_len", [1, 7])
+def test_tokens_and_scores_are_ordinary_tensors_to_train_on(max_len):
+    model, (src, _) = decisive_model(), small_batch()
+    tokens, scores = model.beam_search(src, max_len, START, END, beam_size=2)
+    assert not tokens.is_inference()
+    assert not scores.is_inference()
+    # PyTorch would refuse to record a gradient through a tensor of inference mode.
+    (model(src, tokens).sum(dim=(1, 2)) * scores).sum().backward()
+
+
 def test_another_pad_fills_ended_rows():
     model = TableModel(
         table_of_chains([START, 5, END], [START, 3, 4, 7, END]), pad_token_id=6

@@ -203,6 +203,16 @@ def test_decoding_records_no_gradients(loop):
     assert not any(seen)
 
 
+@BOTH_LOOPS
+def test_what_was_decoded_can_be_trained_on(loop):
+    model, (src, _) = decisive_model(), small_batch()
+    tokens = loop(model, src, 7, START, END)
+    assert not tokens.is_inference()
+    # PyTorch would refuse to record a gradient through a tensor of inference mode.
+    model(src, tokens).sum().backward()
+    assert (model.tgt_embedding.weight.grad[tokens.unique()] != 0).any()
+
+
 def test_greedy_decoding_leaves_the_random_state_alone():
     model, (src, _) = decisive_model(), small_batch()
     before = torch.get_rng_state()

@@ -2,18 +2,13 @@ import pytest
 import torch
 from helpers import (
     SRC_VOCAB,
-    TOLERANCE,
-    assert_same_gradients,
-    layer_gradients,
     random_tokens,
     small_batch,
     small_model,
-    torch_encoder_layer,
 )
 
-from transformer import PAD, TransformerEncoder
-from transformer.encoder import Encoder, EncoderLayer
-from transformer.masks import padding_mask
+from transformer import TransformerEncoder
+from transformer.encoder import Encoder
 
 
 def small_encoder(**options):
@@ -22,23 +17,6 @@ def small_encoder(**options):
         .double()
         .eval()
     )
-
-
-@pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_layers_outputs_and_gradients_agree_with_torch(dtype, norm_first):
-    ours = EncoderLayer(14, 2, 19, dropout=0.0, norm_first=norm_first).to(dtype)
-    theirs = torch_encoder_layer(ours, num_heads=2)
-    x = torch.randn(3, 7, 14, dtype=dtype)
-    tokens = small_batch()[0]
-    output = ours(x, padding_mask(tokens))
-    expected = theirs(x, src_key_padding_mask=tokens == PAD)
-    tolerance = TOLERANCE[dtype]
-    torch.testing.assert_close(output, expected, atol=tolerance, rtol=tolerance)
-    direction = torch.randn_like(output)
-    (output * direction).sum().backward()
-    (expected * direction).sum().backward()
-    assert_same_gradients(layer_gradients(ours), theirs, tolerance)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])

@@ -209,6 +209,16 @@ CASES = {
         TypeError,
         r"^norm_first must be True or False, got 1 \(int\)$",
     ),
+    "final_norm as a number": (
+        lambda: build(final_norm=0),
+        TypeError,
+        r"^final_norm must be True or False, got 0 \(int\)$",
+    ),
+    "final_norm as text": (
+        lambda: build(norm_first=True, final_norm="yes"),
+        TypeError,
+        r"^final_norm must be True or False, got 'yes' \(str\)$",
+    ),
     "norm_first as text": (
         lambda: AddNorm(6, norm_first="no"),
         TypeError,

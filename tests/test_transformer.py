@@ -8,120 +8,20 @@ from helpers import (
     SRC_VOCAB,
     TGT_LEN,
     TGT_VOCAB,
-    TOLERANCE,
-    assert_same_gradients,
     assert_same_weights,
     decisive_model,
-    layer_gradients,
     random_tokens,
     small_batch,
     small_model,
     snapshot,
-    torch_decoder_layer,
-    torch_encoder_layer,
 )
 from torch import nn
 
 from transformer import END, PAD, START, Transformer, count_parameters
-from transformer.masks import causal_mask
 from transformer.observation import record_attention
-from transformer.position_encoding import sinusoids
 from transformer.transformer import TransformerConfig
 
 NORMS = pytest.mark.parametrize("norm_first", [False, True])
-
-
-class Reference(nn.Module):
-    """The same model, built from `torch.nn`'s stacks with our weights copied over."""
-
-    def __init__(self, ours):
-        super().__init__()
-        heads, width = ours.config.num_heads, ours.d_model
-        self.encoder = nn.TransformerEncoder(
-            torch_encoder_layer(ours.encoder.layers[0], heads),
-            len(ours.encoder.layers),
-            norm=copy.deepcopy(ours.encoder.norm) if ours.config.norm_first else None,
-            enable_nested_tensor=False,
-        )
-        self.decoder = nn.TransformerDecoder(
-            torch_decoder_layer(ours.decoder.layers[0], heads),
-            len(ours.decoder.layers),
-            norm=copy.deepcopy(ours.decoder.norm) if ours.config.norm_first else None,
-        )
-        self.encoder.layers = nn.ModuleList(
-            torch_encoder_layer(layer, heads) for layer in ours.encoder.layers
-        )
-        self.decoder.layers = nn.ModuleList(
-            torch_decoder_layer(layer, heads) for layer in ours.decoder.layers
-        )
-        self.src_embedding = copy.deepcopy(ours.src_embedding)
-        self.tgt_embedding = copy.deepcopy(ours.tgt_embedding)
-        self.output_projection = copy.deepcopy(ours.output_projection)
-        self.positions = sinusoids(ours.max_len, width).to(
-            ours.output_projection.weight
-        )
-
-    def vectors(self, tokens, embedding):
-        scaled = embedding(tokens) * embedding.embedding_dim**0.5
-        return scaled + self.positions[: tokens.size(1)]
-
-    def forward(self, src, tgt_in):
-        memory = self.encoder(
-            self.vectors(src, self.src_embedding), src_key_padding_mask=src == PAD
-        )
-        x = self.decoder(
-            self.vectors(tgt_in, self.tgt_embedding),
-            memory,
-            tgt_mask=~causal_mask(tgt_in.size(1)),
-            tgt_key_padding_mask=tgt_in == PAD,
-            memory_key_padding_mask=src == PAD,
-        )
-        return self.output_projection(x)
-
-
-def all_gradients(model):
-    """Our gradients under the names of `Reference`'s parameters."""
-    gradients = {}
-    for side in ("encoder", "decoder"):
-        stack = getattr(model, side)
-        for number, layer in enumerate(stack.layers):
-            for name, gradient in layer_gradients(layer).items():
-                gradients[f"{side}.layers.{number}.{name}"] = gradient
-        for name, parameter in stack.norm.named_parameters():
-            gradients[f"{side}.norm.{name}"] = parameter.grad
-    for part in ("src_embedding", "tgt_embedding", "output_projection"):
-        for name, parameter in getattr(model, part).named_parameters():
-            gradients[f"{part}.{name}"] = parameter.grad
-    return gradients
-
-
-@NORMS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_logits_and_gradients_of_the_whole_model_agree_with_torch(dtype, norm_first):
-    ours = small_model(norm_first=norm_first, dropout=0.0).to(dtype).train()
-    theirs = Reference(ours)
-    src, tgt_in = small_batch()
-    logits, expected = ours(src, tgt_in), theirs(src, tgt_in)
-    tolerance = TOLERANCE[dtype]
-    torch.testing.assert_close(logits, expected, atol=tolerance, rtol=tolerance)
-    direction = torch.randn_like(logits) / logits.numel()
-    (logits * direction).sum().backward()
-    (expected * direction).sum().backward()
-    assert_same_gradients(all_gradients(ours), theirs, tolerance)
-
-
-@NORMS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_logits_without_gradients_agree_with_torch(dtype, norm_first):
-    ours = small_model(norm_first=norm_first).to(dtype)
-    theirs = Reference(ours)
-    src, tgt_in = small_batch()
-    with torch.no_grad():
-        logits = ours(src, tgt_in)
-    tolerance = TOLERANCE[dtype]
-    torch.testing.assert_close(
-        logits, theirs(src, tgt_in).detach(), atol=tolerance, rtol=tolerance
-    )
 
 
 @NORMS

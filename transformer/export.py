@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.batching import pad_sequences
-from transformer.checks import check_positive_int, check_token_id
+from transformer.checks import TOKEN_DTYPES, check_positive_int, check_token_id
 from transformer.decoder import DecoderLayer
 from transformer.encoder import EncoderLayer
 from transformer.tokens import END, PAD, START
@@ -56,6 +56,11 @@ def export_to_ctranslate2(
     config = model.config
     check_token_id("start_token_id", start_token_id, config.tgt_vocab_size)
     check_token_id("end_token_id", end_token_id, config.tgt_vocab_size)
+    if model.pad_token_id in (start_token_id, end_token_id):
+        raise ValueError(
+            f"start_token_id ({start_token_id}) and end_token_id ({end_token_id}) must "
+            f"differ from pad_token_id ({model.pad_token_id})"
+        )
     directory = Path(directory)
     if directory.exists() and any(directory.iterdir()):
         raise FileExistsError(f"{directory} is not empty: choose another directory")
@@ -123,6 +128,11 @@ def decode_with_ctranslate2(
         Ids `[batch, ≤ max_len]`; a row that has ended is filled with PAD.
     """
     check_positive_int("max_len", max_len)
+    if src.dtype not in TOKEN_DTYPES or src.dim() != 2:
+        raise TypeError(
+            f"src must hold integer token ids [batch, length], got {src.dtype} of shape "
+            f"{list(src.shape)}"
+        )
     if max_len == 1:
         raise ValueError(
             "max_len must be at least 2: CTranslate2 writes a token or more"
@@ -140,7 +150,15 @@ def decode_with_ctranslate2(
         min_decoding_length=0,
         max_decoding_length=max_len - 1,
         return_end_token=True,
+        # By default everything after 1,024 tokens is cut off without a word.
+        max_input_length=0,
     )
+    for source, result in zip(sources, results, strict=True):
+        if not result.hypotheses[0]:
+            raise ValueError(
+                f"CTranslate2 takes the source {source} for an empty one: START and END "
+                "have no place in it"
+            )
     rows = [[start_token_id, *map(int, result.hypotheses[0])] for result in results]
     return pad_sequences(rows, pad_token_id=pad_token_id).to(src.device)
 

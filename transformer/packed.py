@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.attention import scaled_dot_product_attention
-from transformer.decoder import DecoderLayer
+from transformer.decoder import Decoder, DecoderLayer
 from transformer.embedding import embed
 from transformer.kv_cache import DecoderCache, LayerCache
 from transformer.transformer import Transformer
@@ -38,7 +38,14 @@ class PackedTransformer(nn.Module):
                 it computes differently would be lost.
         """
         super().__init__()
-        own = [type(module) for module in DecoderLayer(1, 1, 1).modules()]
+        if type(model) is not Transformer or type(model.decoder) is not Decoder:
+            raise TypeError(
+                "only a Transformer with its own Decoder can be packed, got "
+                f"{type(model).__name__}"
+            )
+        # Nobody's random numbers should pay for a look at the classes.
+        with torch.random.fork_rng(devices=[]):
+            own = [type(module) for module in DecoderLayer(1, 1, 1).modules()]
         for name, module in model.decoder.layers.named_modules():
             if type(module) not in (nn.ModuleList, *own):
                 raise TypeError(

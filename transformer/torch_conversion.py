@@ -7,14 +7,13 @@ compared number by number.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.checks import check_same_batch, check_tokens
+from transformer.checks import check_same_batch, check_token_id, check_tokens
 from transformer.embedding import embed
 from transformer.masks import causal_mask
 from transformer.position_encoding import PositionalEncoding
@@ -64,13 +63,21 @@ class TorchTransformer(nn.Module):
             pad_token_id: the id that fills short rows.
 
         Raises:
+            TypeError: if one of the parts is of another class than PyTorch's own.
             ValueError: if `stacks` expects the batch second, or the sizes do not fit.
         """
         super().__init__()
-        if not stacks.batch_first:
+        layers = _layers(stacks)
+        attentions = [
+            x for x in stacks.modules() if isinstance(x, nn.MultiheadAttention)
+        ]
+        if not all(part.batch_first for part in (stacks, *attentions)):
             raise ValueError(
                 "stacks must be built with batch_first=True (the weights are the same)"
             )
+        _check_class("src_embedding", src_embedding, nn.Embedding)
+        _check_class("tgt_embedding", tgt_embedding, nn.Embedding)
+        _check_class("output_projection", output_projection, nn.Linear)
         widths = {
             "src_embedding": src_embedding.embedding_dim,
             "tgt_embedding": tgt_embedding.embedding_dim,
@@ -86,12 +93,22 @@ class TorchTransformer(nn.Module):
                 f"output_projection gives {output_projection.out_features} logits, "
                 f"tgt_embedding holds {tgt_embedding.num_embeddings} tokens"
             )
+        for name, embedding in (
+            ("src_embedding", src_embedding),
+            ("tgt_embedding", tgt_embedding),
+        ):
+            check_token_id("pad_token_id", pad_token_id, embedding.num_embeddings)
+            if embedding.padding_idx not in (None, pad_token_id):
+                raise ValueError(
+                    f"{name} has padding_idx {embedding.padding_idx}, "
+                    f"pad_token_id is {pad_token_id}"
+                )
         self.max_len = max_len
         self.pad_token_id = pad_token_id
         self.src_embedding = src_embedding
         self.tgt_embedding = tgt_embedding
         self.position_encoding = PositionalEncoding(
-            stacks.d_model, max_len, stacks.encoder.layers[0].dropout.p
+            stacks.d_model, max_len, layers[0].dropout1.p
         )
         self.stacks = stacks
         self.output_projection = output_projection
@@ -120,7 +137,14 @@ def to_torch(model: Transformer) -> TorchTransformer:
     Logits and gradients agree up to rounding as long as nothing is dropped. With dropout
     on, PyTorch's layers also drop attention weights and activations inside the
     feed-forward network; those of this package follow the paper.
+
+    Weights that two parts share become two copies, as in a checkpoint.
+
+    Raises:
+        TypeError, ValueError: if a part of `model` is not as its configuration says: what
+            it computes differently would be lost.
     """
+    _check_own_parts(model)
     config = model.config
     sizes = dict(
         d_model=config.d_model,
@@ -153,14 +177,14 @@ def to_torch(model: Transformer) -> TorchTransformer:
             custom_encoder=encoder,
             custom_decoder=decoder,
         )
-    converted = TorchTransformer(
-        stacks,
-        deepcopy(model.src_embedding),
-        deepcopy(model.tgt_embedding),
-        deepcopy(model.output_projection),
-        config.max_len,
-        config.pad_token_id,
-    )
+        converted = TorchTransformer(
+            stacks,
+            nn.Embedding(config.src_vocab_size, config.d_model),
+            nn.Embedding(config.tgt_vocab_size, config.d_model),
+            nn.Linear(config.d_model, config.tgt_vocab_size),
+            config.max_len,
+            config.pad_token_id,
+        )
     weights = model.state_dict()
     converted.to(model.output_projection.weight).load_state_dict(
         {
@@ -174,12 +198,21 @@ def to_torch(model: Transformer) -> TorchTransformer:
 def from_torch(model: TorchTransformer) -> Transformer:
     """A copy of `model` whose layers are this package's, with the same weights.
 
+    Weights that two parts share become two copies, as in a checkpoint.
+
     Raises:
         TypeError: if the stacks are made of other layers than PyTorch's own.
-        ValueError: if the layers compute something for which `Transformer` has no option.
+        ValueError: if `model` computes something for which `Transformer` has no option.
     """
+    _check_class("model", model, TorchTransformer)
     stacks = model.stacks
     kind = _kind_of_layers(stacks)
+    for name in ("src_embedding", "tgt_embedding"):
+        embedding = getattr(model, name)
+        if embedding.max_norm is not None or embedding.scale_grad_by_freq:
+            raise ValueError(
+                f"{name} must have no max_norm and no scale_grad_by_freq, got {embedding}"
+            )
     with torch.random.fork_rng(devices=[]):
         converted = Transformer(
             model.src_embedding.num_embeddings,
@@ -196,11 +229,15 @@ def from_torch(model: TorchTransformer) -> Transformer:
             final_norm=stacks.encoder.norm is not None,
         )
     converted.to(model.output_projection.weight)
-    theirs = model.state_dict()
+    names = torch_names(converted)
     weights = {}
-    for name, ours in torch_names(converted).items():
-        weights |= zip(ours, theirs[name].chunk(len(ours)), strict=True)
-    converted.load_state_dict(weights)
+    for name, theirs in model.state_dict().items():
+        ours = names.get(name, [name])
+        weights |= zip(ours, theirs.chunk(len(ours)), strict=True)
+    try:
+        converted.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"these weights do not fit a Transformer: {error}") from error
     return converted.train(model.training)
 
 
@@ -238,37 +275,35 @@ class _LayerKind(NamedTuple):
 
 def _kind_of_layers(stacks: nn.Transformer) -> _LayerKind:
     """Refuse whatever `Transformer` cannot compute; return what all layers share."""
-    layers = [*stacks.encoder.layers, *stacks.decoder.layers]
+    layers = _layers(stacks)
     for layer in layers:
-        if not isinstance(
-            layer, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-        ):
-            raise TypeError(
-                "the stacks must be made of torch.nn.TransformerEncoderLayer and "
-                f"torch.nn.TransformerDecoderLayer, got {type(layer).__name__}"
-            )
-        if not (layer.activation is F.relu or isinstance(layer.activation, nn.ReLU)):
+        if not (layer.activation is F.relu or type(layer.activation) is nn.ReLU):
             raise ValueError(
                 f"the layers must use ReLU, as in the paper, got {layer.activation}"
             )
         if layer.linear1.bias is None:
             raise ValueError("the layers must have biases, got bias=False")
-    norms = [module for module in stacks.modules() if isinstance(module, nn.LayerNorm)]
-    for norm in norms:
-        if norm.eps != nn.LayerNorm(1).eps:
-            raise ValueError(
-                f"layer_norm_eps must be {nn.LayerNorm(1).eps}, got {norm.eps}"
-            )
+    for module in stacks.modules():
+        _check_eps(module)
+        if isinstance(module, nn.MultiheadAttention) and module.add_zero_attn:
+            raise ValueError("the layers must attend without add_zero_attn")
     if (stacks.encoder.norm is None) != (stacks.decoder.norm is None):
         raise ValueError("either both stacks must end in a layer norm or neither")
     kinds = {
         _LayerKind(
-            layer.self_attn.num_heads,
-            layer.linear1.out_features,
-            layer.dropout.p,
-            layer.norm_first,
+            attention.num_heads, layer.linear1.out_features, dropout.p, layer.norm_first
         )
         for layer in layers
+        for attention in (
+            layer.self_attn,
+            getattr(layer, "multihead_attn", layer.self_attn),
+        )
+        # Dropout of the sub-layers' outputs; what torch drops inside them has no equal.
+        for dropout in (
+            layer.dropout1,
+            layer.dropout2,
+            getattr(layer, "dropout3", layer.dropout2),
+        )
     }
     if len(kinds) > 1:
         raise ValueError(
@@ -276,3 +311,83 @@ def _kind_of_layers(stacks: nn.Transformer) -> _LayerKind:
             + " and ".join(map(str, sorted(kinds)))
         )
     return kinds.pop()
+
+
+def _layers(
+    stacks: nn.Transformer,
+) -> list[nn.TransformerEncoderLayer | nn.TransformerDecoderLayer]:
+    """All layers of both stacks; refuse what is not PyTorch's own."""
+    _check_class("stacks", stacks, nn.Transformer)
+    layers = []
+    for name, stack_class, layer_class in (
+        ("encoder", nn.TransformerEncoder, nn.TransformerEncoderLayer),
+        ("decoder", nn.TransformerDecoder, nn.TransformerDecoderLayer),
+    ):
+        stack = getattr(stacks, name)
+        _check_class(f"stacks.{name}", stack, stack_class)
+        if not stack.layers:
+            raise ValueError(f"stacks.{name} must have at least 1 layer, got 0")
+        if stack.norm is not None:
+            _check_class(f"stacks.{name}.norm", stack.norm, nn.LayerNorm)
+        with torch.random.fork_rng(devices=[]):
+            as_built = layer_class(1, 1, 1)
+        for number, layer in enumerate(stack.layers):
+            _check_same_classes(f"stacks.{name}.layers.{number}", layer, as_built)
+        layers += stack.layers
+    return layers
+
+
+def _check_own_parts(model: Transformer) -> None:
+    """Raise unless `model` is made of the parts that its configuration says."""
+    _check_class("model", model, Transformer)
+    config = model.config
+    with torch.random.fork_rng(devices=[]):
+        as_built = Transformer(
+            1,
+            1,
+            1,
+            1,
+            config.num_encoder_layers,
+            config.num_decoder_layers,
+            1,
+            1,
+            final_norm=config.final_norm,
+        )
+    _check_same_classes("model", model, as_built)
+    for name, module in model.named_modules():
+        _check_eps(module)
+        if isinstance(module, nn.Dropout) and module.p != config.dropout:
+            raise ValueError(
+                f"model.{name} drops {module.p}, the model's configuration says "
+                f"{config.dropout}"
+            )
+
+
+def _check_eps(module: nn.Module) -> None:
+    """Raise if `module` is a layer norm of another eps than PyTorch's default."""
+    if isinstance(module, nn.LayerNorm) and module.eps != nn.LayerNorm(1).eps:
+        raise ValueError(
+            f"layer_norm_eps must be {nn.LayerNorm(1).eps}, got {module.eps}"
+        )
+
+
+def _check_same_classes(name: str, module: nn.Module, as_built: nn.Module) -> None:
+    """Raise unless `module` has the parts of `as_built`, each of the same class."""
+    found, expected = (
+        dict(whole.named_modules(remove_duplicate=False))
+        for whole in (module, as_built)
+    )
+    for part in expected | found:
+        # Which function a layer of torch applies is another question, asked elsewhere.
+        if not part.startswith("activation"):
+            place = f"{name}.{part}" if part else name
+            _check_class(place, found.get(part), type(expected.get(part)))
+
+
+def _check_class(name: str, module: nn.Module | None, expected: type) -> None:
+    """Raise unless `module` is exactly an `expected`: a subclass may compute anything."""
+    if type(module) is not expected:
+        raise TypeError(
+            f"{name} must be a {expected.__module__}.{expected.__name__}, "
+            f"got {type(module).__module__}.{type(module).__name__}"
+        )
