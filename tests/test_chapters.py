@@ -40,7 +40,7 @@ def test_at_least_three_quarters_of_the_code_cells_are_compared(notebook):
 
 
 def test_no_cell_is_skipped_or_excused_in_another_way(notebook):
-    allowed = {NOT_COMPARED}
+    allowed = {NOT_COMPARED, "hide-input"}
     for cell in code_cells(notebook):
         assert set(tags(cell)) <= allowed
         assert not re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)", cell.source)

@@ -1,0 +1,62 @@
+"""Every check of an exercise accepts the truth and knows the mistakes it names."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+from transformer import exercises
+from transformer.exercises.self_check import SelfCheck
+
+ROOT = Path(__file__).parents[2]
+CHECKS = {
+    f"{module.name}.{name}": check
+    for module in pkgutil.iter_modules(exercises.__path__)
+    for name, check in vars(
+        importlib.import_module(f"transformer.exercises.{module.name}")
+    ).items()
+    if isinstance(check, SelfCheck)
+}
+MISTAKES = [
+    pytest.param(check, mistake, id=f"{name}-{mistake.answer.__name__}")
+    for name, check in CHECKS.items()
+    for mistake in check.mistakes
+]
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_the_solution_is_right(check):
+    assert re.fullmatch(r"✓ Right on all \d+ inputs\.", check.verdict(check.solution))
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_inputs_are_made_anew_and_are_the_same_each_time(check):
+    first, second = check.cases(), check.cases()
+    assert [check._describe(a) for a in first] == [check._describe(b) for b in second]
+    assert len(first) >= 2
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("blank", [None, ...])
+def test_a_blank_is_told_to_be_filled_in(check, blank):
+    assert "returns nothing yet" in check.verdict(lambda *_: blank)
+
+
+@pytest.mark.parametrize(("check", "mistake"), MISTAKES)
+def test_each_typical_mistake_gets_its_own_hint(check, mistake):
+    assert check.verdict(mistake.answer) == f"✗ {mistake.hint}"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_each_check_is_used_in_a_chapter_and_says_right_there(name):
+    module, function = name.split(".")
+    calling = [
+        text
+        for path in ROOT.glob("book/*.ipynb")
+        if f"transformer.exercises.{module} import" in (text := path.read_text("utf-8"))
+        and f"{function}(" in text
+    ]
+    assert len(calling) == 1
+    assert "✓ Right on all" in calling[0]
