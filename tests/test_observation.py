@@ -10,7 +10,12 @@ from helpers import (
 )
 
 from transformer import END, PAD, START, SelfAttention, next_token_loss
-from transformer.observation import ShapeRecord, record_attention, record_shapes
+from transformer.observation import (
+    ShapeRecord,
+    record_attention,
+    record_shapes,
+    shape_ledger,
+)
 
 ENCODER = ["encoder.layers.0.self_attention", "encoder.layers.1.self_attention"]
 DECODER_SELF = [f"decoder.layers.{i}.self_attention" for i in range(3)]
@@ -179,3 +184,85 @@ def test_shapes_are_recorded_call_by_call_in_the_order_of_ending():
         [[3, 7, 14]],
         [[3, 5, 14]],
     ]
+
+
+CROSS_CALL = ShapeRecord(
+    "cross",
+    "MultiHeadAttention",
+    [[3, 7, 16], [3, 5, 16], [3, 5, 16], [3, 1, 1, 5]],
+    [[3, 7, 16], [3, 2, 7, 5]],
+)
+NAMES = {2: "heads", 3: "batch", 5: "source", 7: "target", 16: "d_model"}
+
+
+def test_the_ledger_has_a_line_a_tensor_in_names_and_numbers():
+    assert shape_ledger([CROSS_CALL], NAMES).splitlines() == [
+        "cross: MultiHeadAttention",
+        "  [batch, target, d_model] [3, 7, 16]   → "
+        "[batch, target, d_model]       [3, 7, 16]",
+        "  [batch, source, d_model] [3, 5, 16]     "
+        "[batch, heads, target, source] [3, 2, 7, 5]",
+        "  [batch, source, d_model] [3, 5, 16]",
+        "  [batch, 1, 1, source]    [3, 1, 1, 5]",
+    ]
+
+
+def test_the_columns_of_the_ledger_are_aligned_over_all_records():
+    embedding = ShapeRecord("src_embedding", "Embedding", [[3, 5]], [[3, 5, 16]])
+    lines = shape_ledger([embedding, CROSS_CALL], NAMES).splitlines()
+    assert len(lines) == 2 + 5
+    assert lines[0] == "src_embedding: Embedding"
+    assert lines[1] == (
+        "  [batch, source]          [3, 5]       → "
+        "[batch, source, d_model]       [3, 5, 16]"
+    )
+    assert lines[1].index("→") == lines[3].index("→")
+
+
+def test_the_ledger_of_a_real_model_agrees_with_its_shapes():
+    model = small_model()
+    src, tgt_in = small_batch()
+    names = {3: "batch", 7: "source", 5: "target", 14: "d_model", 13: "tgt_vocab"}
+    with record_shapes(model) as records:
+        model(src, tgt_in)
+    ledger = shape_ledger(records, names)
+    lines = [" ".join(line.split()) for line in ledger.splitlines()]
+    at = lines.index("Transformer")
+    assert lines[at + 1 :] == [
+        "[batch, source] [3, 7] → [batch, target, tgt_vocab] [3, 5, 13]",
+        "[batch, target] [3, 5]",
+    ]
+    at = lines.index("decoder.layers.2.cross_attention: MultiHeadAttention")
+    assert lines[at + 2] == (
+        "[batch, source, d_model] [3, 7, 14] [batch, 2, target, source] [3, 2, 5, 7]"
+    )
+    assert max(map(len, ledger.splitlines())) <= 88
+
+
+def test_sizes_without_a_name_stay_numbers_and_names_may_repeat():
+    record = ShapeRecord("", "Linear", [[4, 9]], [[4, 6]])
+    assert shape_ledger([record], {}) == "Linear\n  [4, 9] [4, 9] → [4, 6] [4, 6]"
+    both = {9: "features", 6: "features"}
+    assert shape_ledger([record], both) == (
+        "Linear\n  [4, features] [4, 9] → [4, features] [4, 6]"
+    )
+
+
+def test_a_call_without_tensors_and_a_single_number_have_their_lines():
+    nothing = ShapeRecord("loss", "Loss", [], [[]])
+    assert shape_ledger([nothing], {}) == "loss: Loss\n    → [] []"
+    assert shape_ledger([ShapeRecord("a", "B", [], [])], {}) == "a: B\n    →"
+
+
+@pytest.mark.parametrize(
+    ("records", "names", "error", "message"),
+    [
+        ([], NAMES, ValueError, "records must hold at least one call, got none"),
+        ([CROSS_CALL], {0: "batch"}, ValueError, "at least 1, got 0 for 'batch'"),
+        ([CROSS_CALL], {-3: "batch"}, ValueError, "at least 1, got -3 for 'batch'"),
+        ([CROSS_CALL], {"batch": 3}, TypeError, "sizes to names, got 'batch': 3"),
+    ],
+)
+def test_the_ledger_refuses_what_it_cannot_lay_out(records, names, error, message):
+    with pytest.raises(error, match=message):
+        shape_ledger(records, names)
