@@ -1,0 +1,102 @@
+"""The book's public address: `repository.url` in `_config.yml`, and all that follows from it.
+
+The pages get launch buttons and canonical addresses. As a command, this file changes the
+address everywhere it is written: `make address REPOSITORY=https://github.com/me/my-book`.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+FORM = re.compile(r"https://github\.com/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)")
+# What holds the address besides `_config.yml`: readers run these without the built pages.
+COPIES = ("README.md", "book/*.ipynb")
+
+
+def read_repository(root: Path) -> tuple[str, str]:
+    """Address and branch of the repository, as `_config.yml` has them."""
+    config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
+    repository = config["repository"]
+    check_form(repository["url"])
+    return repository["url"], repository["branch"]
+
+
+def check_form(url: str) -> None:
+    """Raise unless `url` has the form that launch links are made from."""
+    if not FORM.fullmatch(url):
+        raise ValueError(
+            f"the repository's address ({url}) must have the form "
+            "https://github.com/OWNER/NAME"
+        )
+
+
+def site_url(repository: str) -> str:
+    """Where GitHub Pages publishes the repository's site."""
+    owner, name = FORM.fullmatch(repository).group("owner", "name")
+    return f"https://{owner.lower()}.github.io/{name}/"
+
+
+def launch_links(repository: str, branch: str, notebook: str) -> dict[str, str]:
+    """Where each service opens `notebook`, a path in the repository."""
+    owner_and_name = repository.removeprefix("https://github.com/")
+    return {
+        "Binder": f"https://mybinder.org/v2/gh/{owner_and_name}/{branch}"
+        f"?urlpath=lab/tree/{notebook}",
+        "Colab": f"https://colab.research.google.com/github/{owner_and_name}"
+        f"/blob/{branch}/{notebook}",
+    }
+
+
+def tell_sphinx(app: Sphinx, config: Config) -> None:
+    """Derive the addresses that other extensions ask for."""
+    repository, branch = read_repository(Path(app.srcdir))
+    config.repository = f"{repository} {branch}"
+    config.html_baseurl = config.ogp_site_url = site_url(repository)
+
+
+def add_to_page(
+    app: Sphinx,
+    pagename: str,
+    _templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Give the templates the repository and, for a notebook, its launch links."""
+    repository, branch = app.config.repository.split()
+    context["repository"] = repository
+    if doctree is not None and app.env.doc2path(pagename).endswith(".ipynb"):
+        context["launch_links"] = launch_links(repository, branch, f"{pagename}.ipynb")
+
+
+def change(root: Path, new: str) -> list[Path]:
+    """Write the address `new` wherever the old one stands; return the files changed."""
+    check_form(new)
+    old, _ = read_repository(root)
+    changed = []
+    for path in [root / "_config.yml", *(p for c in COPIES for p in root.glob(c))]:
+        text = path.read_text("utf-8")
+        for before, after in ((old, new), (site_url(old), site_url(new))):
+            text = text.replace(before, after)
+        if text != path.read_text("utf-8"):
+            path.write_text(text, "utf-8", newline="\n")
+            changed.append(path)
+    return changed
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Sphinx calls this once."""
+    app.add_config_value("repository", "", "html")
+    app.connect("config-inited", tell_sphinx, priority=100)
+    app.connect("html-page-context", add_to_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+if __name__ == "__main__":
+    for file in change(Path.cwd(), sys.argv[1]):
+        print("changed:", file.relative_to(Path.cwd()))
