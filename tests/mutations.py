@@ -575,6 +575,29 @@ MUTANTS = [
         "test_packed.py::test_the_logits_of_every_step_are_those_of_the_model",
     ),
     Mutant(
+        "packed weights that never learn of a change",
+        "packed.py",
+        "if self._packed is None or self._packed[0] != state:",
+        "if self._packed is None:",
+        "test_packed.py::test_training_the_model_further_is_seen_at_the_next_decoding",
+    ),
+    Mutant(
+        "packed weights read row by row as if they were columns",
+        "packed.py",
+        "return self.weight.t().contiguous()",
+        "return self.weight.reshape(self.weight.t().shape)",
+        "test_packed.py::"
+        "test_every_layout_of_the_weights_gives_the_logits_of_the_model",
+    ),
+    Mutant(
+        "packed product of several rows without its bias",
+        "packed.py",
+        'x, self.blocks, self.bias, "none", [], ""',
+        'x, self.blocks, None, "none", [], ""',
+        "test_packed.py::"
+        "test_every_layout_of_the_weights_gives_the_logits_of_the_model",
+    ),
+    Mutant(
         "checkpoint without norm_first",
         "checkpoint.py",
         "json.dumps(asdict(model.config))",

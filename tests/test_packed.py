@@ -321,3 +321,61 @@ def test_what_is_no_transformer_of_this_package_is_refused():
             TypeError, match=r"^only a Transformer with its own Decoder"
         ):
             PackedTransformer(other)
+
+
+@NORMS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", [1, 2, 37])
+def test_every_layout_of_the_weights_gives_the_logits_of_the_model(
+    norm_first, dtype, rows
+):
+    model = lively_model(norm_first=norm_first).to(dtype)
+    packed = PackedTransformer(model)
+    src = random_tokens(SRC_VOCAB, rows, 7, lowest=7)
+    tgt = random_tokens(TGT_VOCAB, rows, 3, lowest=3)
+    expected = model.eval()(src, tgt).detach()
+    cache = packed.start_cache(src, capacity=3)
+    for position in range(3):
+        logits = packed.next_logits(tgt[:, position], cache)
+        torch.testing.assert_close(logits, expected[:, position])
+
+
+def test_weights_are_packed_again_only_after_a_change():
+    model = lively_model()
+    packed = PackedTransformer(model)
+
+    def packing():
+        return packed.start_cache(sources(), capacity=1).packing
+
+    first = packing()
+    assert packing() is first
+    with torch.no_grad():
+        model.decoder.layers[0].cross_attention.query_projection.bias.add_(1.0)
+    second = packing()
+    assert second is not first
+    assert packing() is second
+    model.output_projection.bias = nn.Parameter(model.output_projection.bias + 1.0)
+    assert packing() is not second
+
+
+def test_weights_whose_changes_pytorch_does_not_count_are_packed_each_time():
+    with torch.inference_mode():
+        model = lively_model()
+        packed = PackedTransformer(model)
+        src = sources()
+        before = packed.greedy_decode(src, 9, START, END)
+        model.output_projection.bias[END] += 1e3
+        after = packed.greedy_decode(src, 9, START, END)
+        assert torch.equal(after, model.greedy_decode(src, 9, START, END))
+    assert not torch.equal(after, before)
+
+
+def test_what_is_packed_is_left_out_of_copies_and_files(tmp_path):
+    packed = PackedTransformer(lively_model().float())
+    src = sources()
+    expected = packed.greedy_decode(src, 9, START, END)
+    torch.save(packed, tmp_path / "packed.pt")
+    loaded = torch.load(tmp_path / "packed.pt", weights_only=False)
+    for twin in (copy.deepcopy(packed), loaded):
+        assert twin._packed is None
+        assert torch.equal(twin.greedy_decode(src, 9, START, END), expected)

@@ -1,14 +1,17 @@
 """Decoding with fewer calls: the same weights, packed for steps of one token.
 
-One token at a time leaves the arithmetic so small that calling modules takes about as
-long. Here a decoder layer is one straight function: queries, keys and values come from
-one matrix product, and no module is called. Clarity is the price; `DecoderLayer` says the
-same for readers, and the tests hold both equal.
+One token at a time leaves little arithmetic: a step takes as long as it takes to read all
+weights and to call all modules. So the weights are kept in the order in which a product
+with few rows reads them fastest, and a decoder layer is one straight function: queries,
+keys and values come from one matrix product, and no module is called. Clarity is the
+price; `DecoderLayer` says the same for readers, and the tests hold both equal.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +23,21 @@ from transformer.embedding import embed
 from transformer.kv_cache import DecoderCache, LayerCache
 from transformer.transformer import Transformer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The number of rows for which oneDNN chooses its blocks; it multiplies any number of them.
+TYPICAL_ROWS = 32
+
 
 class PackedTransformer(nn.Module):
     """A `Transformer` that decodes faster, with the same results up to rounding.
 
-    `greedy_decode`, `generate` and `beam_search` are called as on the model itself. The
-    weights are packed anew whenever decoding begins, so training `model` further is safe.
-    Forward hooks on the decoder's layers see nothing here; to observe, decode with
-    `model`.
+    `greedy_decode`, `generate` and `beam_search` are called as on the model itself. When
+    decoding begins and the weights have changed since the last time, they are packed anew,
+    so training `model` further is safe. (Only what is written through `parameter.data`
+    escapes PyTorch's own count of changes, and this one.) Forward hooks on the decoder's
+    layers and on the output projection see nothing here; to observe, decode with `model`.
     """
 
     def __init__(self, model: Transformer) -> None:
@@ -53,6 +63,7 @@ class PackedTransformer(nn.Module):
                     "packed: decode with the model itself"
                 )
         self.model = model
+        self._packed: tuple[list, Packing] | None = None
         self.config = model.config
         self.max_len = model.max_len
         self.pad_token_id = model.pad_token_id
@@ -61,28 +72,59 @@ class PackedTransformer(nn.Module):
     generate = Transformer.generate
     beam_search = Transformer.beam_search
 
+    @torch.no_grad()
     def start_cache(self, src: Tensor, capacity: int) -> PackedCache:
         """As `Transformer.start_cache`; packs the decoder's weights."""
         cache = self.model.start_cache(src, capacity)
-        packed = [PackedLayer(layer) for layer in self.model.decoder.layers]
-        return PackedCache(cache.layers, cache.memory_mask, packed)
+        return PackedCache(cache.layers, cache.memory_mask, self._pack())
 
+    @torch.no_grad()
     def next_logits(self, tokens: Tensor, cache: PackedCache) -> Tensor:
         """As `Transformer.next_logits`: ids `[batch]` → logits `[batch, vocab]`."""
         model = self.model
         x = embed(
             tokens[:, None], model.tgt_embedding, model.position_encoding, cache.length
         )[:, 0]
-        for layer, past in zip(cache.packed, cache.layers, strict=True):
+        layers, output_projection = cache.packing
+        for layer, past in zip(layers, cache.layers, strict=True):
             x = layer.step(x, past, cache.memory_mask)
-        return model.output_projection(model.decoder.norm(x))
+        return output_projection(model.decoder.norm(x))
+
+    def _pack(self) -> Packing:
+        """The packed weights, made anew if a weight has changed since the last call."""
+        decoder, output = self.model.decoder, self.model.output_projection
+        weights = [*decoder.layers.parameters(), *output.parameters()]
+        if any(weight.is_inference() for weight in weights):
+            return Packing.of(decoder, output)  # PyTorch does not count their changes.
+        state = [(weight.data_ptr(), weight._version) for weight in weights]
+        if self._packed is None or self._packed[0] != state:
+            self._packed = state, Packing.of(decoder, output)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict:
+        """What a copy or a file needs: the packed weights are made again."""
+        return super().__getstate__() | {"_packed": None}
+
+
+class Packing(NamedTuple):
+    """What a step multiplies with."""
+
+    layers: list[PackedLayer]
+    output_projection: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, decoder: Decoder, output_projection: nn.Module) -> Packing:
+        """Pack every layer, and the projection to the vocabulary if it is a plain one."""
+        if type(output_projection) is nn.Linear:
+            output_projection = PackedLinear(output_projection)
+        return cls([PackedLayer(layer) for layer in decoder.layers], output_projection)
 
 
 @dataclass
 class PackedCache(DecoderCache):
     """What the decoder remembers, and its weights, packed."""
 
-    packed: list[PackedLayer]
+    packing: Packing
 
 
 class PackedLayer:
@@ -92,14 +134,14 @@ class PackedLayer:
         """Gather the weights; those of query, key and value are stacked to one matrix."""
         own, cross = layer.self_attention, layer.cross_attention
         self.heads = (own.num_heads, 1, own.d_head)
-        self.query_key_value = _stack(
+        self.query_key_value = PackedLinear(
             own.query_projection, own.key_projection, own.value_projection
         )
-        self.self_output = _stack(own.output_projection)
-        self.cross_query = _stack(cross.query_projection)
-        self.cross_output = _stack(cross.output_projection)
-        self.expand = _stack(layer.feed_forward.expand)
-        self.contract = _stack(layer.feed_forward.contract)
+        self.self_output = PackedLinear(own.output_projection)
+        self.cross_query = PackedLinear(cross.query_projection)
+        self.cross_output = PackedLinear(cross.output_projection)
+        self.expand = PackedLinear(layer.feed_forward.expand)
+        self.contract = PackedLinear(layer.feed_forward.contract)
         self.norm_first = layer.self_attention_add_norm.norm_first
         self.sublayers = [
             (self._attend_to_past, layer.self_attention_add_norm.norm),
@@ -116,30 +158,58 @@ class PackedLayer:
         return x
 
     def _attend_to_past(self, x: Tensor, past: LayerCache, _mask: Tensor) -> Tensor:
-        stacked = F.linear(x, *self.query_key_value)
+        stacked = self.query_key_value(x)
         query, key, value = stacked.unflatten(-1, (3, *self.heads)).unbind(1)
         keys, values = past.self_attention.append(key, value)
         y = scaled_dot_product_attention(query, keys, values)
-        return F.linear(y.flatten(1), *self.self_output)
+        return self.self_output(y.flatten(1))
 
     def _attend_to_memory(self, x: Tensor, past: LayerCache, mask: Tensor) -> Tensor:
-        query = F.linear(x, *self.cross_query).unflatten(-1, self.heads)
+        query = self.cross_query(x).unflatten(-1, self.heads)
         memory = past.cross_attention
         y = scaled_dot_product_attention(query, memory.keys, memory.values, mask)
-        return F.linear(y.flatten(1), *self.cross_output)
+        return self.cross_output(y.flatten(1))
 
     def _feed_forward(self, x: Tensor, _past: LayerCache, _mask: Tensor) -> Tensor:
-        return F.linear(F.linear(x, *self.expand).relu(), *self.contract)
+        return self.contract(self.expand(x).relu())
 
 
-def _stack(*linears: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one linear map that gives the outputs of all, in this order."""
-    if len(linears) == 1:
-        return linears[0].weight, linears[0].bias
-    return (
-        torch.cat([linear.weight for linear in linears]),
-        torch.cat([linear.bias for linear in linears]),
-    )
+class PackedLinear:
+    """One linear map, or several of the same input stacked to one, for few rows.
+
+    A product with one row reads the weights fastest column by column; with several rows,
+    in the blocks of oneDNN, the library for matrix products that comes with PyTorch.
+    """
+
+    def __init__(self, *linears: nn.Linear) -> None:
+        """Stack the maps: the outputs of all of them, in this order."""
+        self.weight = torch.cat([linear.weight for linear in linears])
+        self.bias = torch.cat([linear.bias for linear in linears])
+        self.has_blocks = (
+            torch.backends.mkldnn.is_available()
+            and self.weight.device.type == "cpu"
+            and self.weight.dtype == torch.float32
+        )
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """The weights, column by column, as `[in, out]`."""
+        return self.weight.t().contiguous()
+
+    @cached_property
+    def blocks(self) -> Tensor:
+        """The weights in oneDNN's own order."""
+        return torch.ops.mkldnn._reorder_linear_weight(self.weight, TYPICAL_ROWS)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map `[rows, in]` to `[rows, out]`."""
+        if x.size(0) == 1:
+            return F.linear(x, self.columns.t(), self.bias)
+        if self.has_blocks:
+            return torch.ops.mkldnn._linear_pointwise(
+                x, self.blocks, self.bias, "none", [], ""
+            )
+        return F.linear(x, self.weight, self.bias)
 
 
 def _normalise(x: Tensor, norm: nn.LayerNorm) -> Tensor:
