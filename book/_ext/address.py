@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from docutils import nodes
@@ -58,6 +59,8 @@ def tell_sphinx(app: Sphinx, config: Config) -> None:
     repository, branch = read_repository(Path(app.srcdir))
     config.repository = f"{repository} {branch}"
     config.html_baseurl = config.ogp_site_url = site_url(repository)
+    # The page for wrong addresses is served from any depth, so its links begin at the top.
+    config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
 
 
 def add_to_page(
