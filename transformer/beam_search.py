@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformer.transformer import Transformer
 
 
-# Far beyond any sensible value, and small enough for length^length_penalty to be a float.
+#: Far beyond any sensible value, and small enough for length^length_penalty to be a float.
 MAX_LENGTH_PENALTY = 10
 
 
@@ -40,10 +40,10 @@ def beam_search(
 ) -> BeamResult:
     """Keep the `beam_size` likeliest prefixes of every row and return the best hypothesis.
 
-    A hypothesis y is scored by log P(y | x) / |y|^length_penalty, where |y| counts the
-    tokens after START. A prefix that takes END as one of the likeliest continuations has
-    ended: it leaves the beam, which is narrower by one from then on. A row is done when its
-    beam is empty. Prefixes still alive at `max_len` compete as they are.
+    A hypothesis y is scored by `log P(y | x) / |y|^length_penalty`, where `|y|` counts
+    the tokens after START. A prefix that takes END as one of the likeliest continuations
+    has ended: it leaves the beam, which is narrower by one from then on. A row is done when
+    its beam is empty. Prefixes still alive at `max_len` compete as they are.
 
     Args:
         src: source ids `[batch, src_len]`.

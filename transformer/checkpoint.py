@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from transformer.transformer import Transformer
 
+#: Where the configuration stands in the metadata of the file.
 CONFIG_KEY = "transformer.config"
 
 

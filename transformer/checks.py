@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+#: The types that ids may have.
 TOKEN_DTYPES = (torch.int64, torch.int32)
 
 

@@ -19,6 +19,7 @@ from transformer.runtime import evaluation_mode
 if TYPE_CHECKING:
     from transformer.transformer import Transformer
 
+#: Picks the next ids `[batch]` from logits `[batch, vocab]`.
 Choice = Callable[[Tensor], Tensor]
 
 

@@ -17,7 +17,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 ATTENTION_COLORS = "Blues"
 
-# Fonts with Japanese letters that macOS, Windows and Linux bring.
+#: Fonts with Japanese letters that macOS, Windows and Linux bring.
 JAPANESE_FONTS = (
     "Hiragino Sans",
     "Yu Gothic",

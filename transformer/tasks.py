@@ -61,8 +61,7 @@ class AdditionTask:
     """Add two numbers of `num_digits` digits, written as tokens in plain order.
 
     Source: the digits of a, `+`, the digits of b. Target: the sum in `num_digits + 1`
-        digits.
-    All numbers carry leading zeros, so 7 + 85 is `07+85` → `092`.
+    digits. All numbers carry leading zeros, so 7 + 85 is `07+85` → `092`.
     """
 
     num_digits: int = 2

@@ -2,7 +2,7 @@
 
 | id | name  | meaning                                                    |
 |----|-------|------------------------------------------------------------|
-| 0  | PAD   | fills short rows of a batch; never attended to, never lost |
+| 0  | PAD   | fills short rows; never attended to, left out of the loss  |
 | 1  | START | the first token the decoder reads                          |
 | 2  | END   | the last token the decoder writes                          |
 

@@ -165,7 +165,7 @@ class Transformer(nn.Module):
 
         Raises:
             TypeError, ValueError: if ids, shapes or batch sizes do not fit, naming
-            them.
+                them.
         """
         memory = self.encode(src)
         check_tokens("tgt_in", tgt_in, self.config.tgt_vocab_size, self.max_len)

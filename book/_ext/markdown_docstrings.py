@@ -1,0 +1,66 @@
+"""Render the package's docstrings, which are written in Markdown, in the API reference.
+
+Sphinx reads docstrings as reStructuredText. Here the little Markdown that ours use is
+translated first: code in backticks, an indented formula, a table. The sections `Args`,
+`Returns` and `Raises` are napoleon's business, which comes after this.
+"""
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+OF_NAMED_TUPLES = ("Alias for field number", "Create new instance of")
+BACKTICKS = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+
+
+def translate(docstring: str) -> str:
+    """`docstring` in Markdown → the same in reStructuredText."""
+    text = BACKTICKS.sub(lambda code: f"``{' '.join(code[1].split())}``", docstring)
+    blocks = re.split(r"\n{2,}", text.strip("\n"))
+    translated = []
+    previous = ""
+    for block in blocks:
+        if block.startswith("    ") and not previous.splitlines()[-1].startswith(" "):
+            translated.append("::")
+        translated.append(_table(block) if block.startswith("|") else block)
+        previous = block
+    return "\n\n".join(translated)
+
+
+def _table(block: str) -> str:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in block.splitlines()
+        if not set(line) <= set("|-: ")
+    ]
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in rows:
+        lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
+    return "\n".join(lines)
+
+
+def translate_docstring(
+    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
+) -> None:
+    """Translate in place, as autodoc wants it; drop what named tuples say of themselves."""
+    if lines and lines[0].startswith(OF_NAMED_TUPLES):
+        lines.clear()
+    lines[:] = [*translate("\n".join(lines)).splitlines(), ""]
+
+
+def keep_call(
+    _app: Sphinx, _what: str, name: str, _obj: Any, _skip: bool, _options: Any
+) -> bool | None:
+    """List `__call__` where a class of ours defines it; leave the rest to autodoc."""
+    return False if name == "__call__" else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Sphinx calls this once."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    # Early, so that napoleon reads what comes out of it.
+    app.connect("autodoc-process-docstring", translate_docstring, priority=400)
+    app.connect("autodoc-skip-member", keep_call)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
