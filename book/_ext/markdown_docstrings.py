@@ -1,11 +1,16 @@
 """Render the package's docstrings, which are written in Markdown, in the API reference.
 
 Sphinx reads docstrings as reStructuredText. Here the little Markdown that ours use is
-translated first: code in backticks, an indented formula, a table. The sections `Args`,
-`Returns` and `Raises` are napoleon's business, which comes after this.
+translated first: code in backticks, an indented formula, a table. Code that is the name
+of a function or class of the package becomes a link to it. The sections `Args`, `Returns`
+and `Raises` are napoleon's business, which comes after this.
 """
 
+import ast
 import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -14,14 +19,36 @@ OF_NAMED_TUPLES = ("Alias for field number", "Create new instance of")
 BACKTICKS = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 
-def translate(docstring: str) -> str:
-    """`docstring` in Markdown → the same in reStructuredText."""
-    text = BACKTICKS.sub(lambda code: f"``{' '.join(code[1].split())}``", docstring)
-    blocks = re.split(r"\n{2,}", text.strip("\n"))
+@cache
+def definitions(package: Path) -> dict[str, str]:
+    """The functions and classes of `package`, each with its module in front."""
+    return {
+        node.name: f"{package.name}.{path.stem}.{node.name}"
+        for path in sorted(package.glob("*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        and not node.name.startswith("_")
+    }
+
+
+def translate(docstring: str, links: Mapping[str, str]) -> str:
+    """`docstring` in Markdown → the same in reStructuredText.
+
+    `links` says which names become links, and to which full names.
+    """
+
+    def code(match: re.Match) -> str:
+        text = " ".join(match[1].split())
+        if text in links:
+            return f":py:obj:`{text} <{links[text]}>`"
+        return f"``{text}``"
+
+    blocks = re.split(r"\n{2,}", BACKTICKS.sub(code, docstring).strip("\n"))
     translated = []
     previous = ""
     for block in blocks:
-        if block.startswith("    ") and not previous.splitlines()[-1].startswith(" "):
+        is_display = block.startswith("    ")
+        if is_display and not previous.splitlines()[-1].startswith(" "):
             translated.append("::")
         translated.append(_table(block) if block.startswith("|") else block)
         previous = block
@@ -41,12 +68,14 @@ def _table(block: str) -> str:
 
 
 def translate_docstring(
-    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
+    app: Sphinx, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]
 ) -> None:
     """Translate in place, as autodoc wants it; drop what named tuples say of themselves."""
     if lines and lines[0].startswith(OF_NAMED_TUPLES):
         lines.clear()
-    lines[:] = [*translate("\n".join(lines)).splitlines(), ""]
+    links = definitions(Path(app.srcdir) / "transformer")
+    others = {short: full for short, full in links.items() if not name.startswith(full)}
+    lines[:] = [*translate("\n".join(lines), others).splitlines(), ""]
 
 
 def keep_call(
