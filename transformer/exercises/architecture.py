@@ -1,12 +1,14 @@
 """Checks for the exercises of chapter 2."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from transformer.attention import attention_weights
 from transformer.exercises.self_check import Mistake, SelfCheck
+from transformer.position_encoding import sinusoids
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -113,5 +115,212 @@ check_attention = SelfCheck(
             "Your own softmax overflows with large scores. Subtract each row's maximum "
             "first, or call `softmax`.",
         ),
+    ),
+)
+
+
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _counted(*shape: int) -> Tensor:
+    """A tensor whose entries are all different, in the order in which they are stored."""
+    return torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape)
+
+
+def _split_cases() -> list[tuple]:
+    return [
+        (_counted(1, 3, 8), 2),
+        (_counted(2, 3, 10), 5),
+        (_counted(2, 7, 6), 3),
+        (_counted(3, 5, 7), 1),
+        (_counted(3, 1, 6), 2),
+    ]
+
+
+def _reshaped(x: Tensor, num_heads: int) -> Tensor:
+    batch, length, d_model = x.shape
+    return x.reshape(batch, num_heads, length, d_model // num_heads)
+
+
+def _not_transposed(x: Tensor, num_heads: int) -> Tensor:
+    return x.unflatten(-1, (num_heads, -1))
+
+
+def _sizes_swapped(x: Tensor, num_heads: int) -> Tensor:
+    return x.unflatten(-1, (-1, num_heads)).transpose(1, 2)
+
+
+def _every_nth_entry(x: Tensor, num_heads: int) -> Tensor:
+    return x.unflatten(-1, (-1, num_heads)).permute(0, 3, 1, 2)
+
+
+check_split_heads = SelfCheck(
+    solution=_split_heads,
+    cases=_split_cases,
+    mistakes=(
+        Mistake(
+            _reshaped,
+            "The shape is right, but a head gets entries of several positions. Cut "
+            "the last dimension in two first, then exchange heads and length.",
+        ),
+        Mistake(
+            _not_transposed,
+            "The cut is right. Now bring the heads before the length.",
+        ),
+        Mistake(
+            _sizes_swapped,
+            "The last dimension is cut into d_head pieces of num_heads entries; "
+            "num_heads pieces are wanted.",
+        ),
+        Mistake(
+            _every_nth_entry,
+            "A head gets a slice of entries that stand side by side, not every "
+            "num_heads-th entry.",
+        ),
+    ),
+)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(start_dim=2)
+
+
+def _merge_cases() -> list[tuple]:
+    return [
+        (_counted(1, 2, 3, 4),),
+        (_counted(2, 5, 3, 2),),
+        (_counted(3, 1, 5, 7),),
+        (_counted(3, 2, 1, 3),),
+    ]
+
+
+def _merged_by_reshape(x: Tensor) -> Tensor:
+    batch, heads, length, d_head = x.shape
+    return x.reshape(batch, length, heads * d_head)
+
+
+def _merged_wrong_pair(x: Tensor) -> Tensor:
+    return x.flatten(start_dim=1, end_dim=2)
+
+
+def _heads_left(x: Tensor) -> Tensor:
+    return x.transpose(1, 2)
+
+
+def _heads_added(x: Tensor) -> Tensor:
+    return x.sum(dim=1)
+
+
+def _heads_interleaved(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).flatten(start_dim=2)
+
+
+def _merged_by_view(x: Tensor) -> Tensor:
+    batch, heads, length, d_head = x.shape
+    return x.transpose(1, 2).view(batch, length, heads * d_head)
+
+
+check_merge_heads = SelfCheck(
+    solution=_merge_heads,
+    cases=_merge_cases,
+    mistakes=(
+        Mistake(
+            _merged_by_reshape,
+            "The shape is right, but a row mixes several positions. Exchange heads "
+            "and length before you join the last two dimensions.",
+        ),
+        Mistake(
+            _merged_wrong_pair,
+            "Heads are joined with the length here. Join them with d_head.",
+        ),
+        Mistake(_heads_left, "Now join the last two dimensions into one."),
+        Mistake(_heads_added, "Heads are put side by side, not added up."),
+        Mistake(
+            _heads_interleaved,
+            "The heads take turns in each row. All entries of head 0 come first, "
+            "then all of head 1.",
+        ),
+        Mistake(
+            _merged_by_view,
+            "`view` cannot join what `transpose` has moved apart in memory. "
+            "`flatten` and `reshape` can: they copy.",
+        ),
+    ),
+)
+
+
+def _signature(position: int, d_model: int) -> Tensor:
+    return sinusoids(position + 1, d_model)[position]
+
+
+def _waves(position: int, d_model: int, exponent: Callable[[int], float]) -> Tensor:
+    angles = [position / 10_000 ** exponent(j) for j in range(d_model)]
+    return torch.tensor(
+        [
+            math.cos(angle) if j % 2 else math.sin(angle)
+            for j, angle in enumerate(angles)
+        ]
+    )
+
+
+def _cosines_first(position: int, d_model: int) -> Tensor:
+    return _signature(position, d_model).view(-1, 2).flip(1).flatten()
+
+
+def _in_halves(position: int, d_model: int) -> Tensor:
+    return _signature(position, d_model).view(-1, 2).T.flatten()
+
+
+def _a_speed_for_each_entry(position: int, d_model: int) -> Tensor:
+    return _waves(position, d_model, lambda j: j / d_model)
+
+
+def _without_the_two(position: int, d_model: int) -> Tensor:
+    return _waves(position, d_model, lambda j: j // 2 / d_model)
+
+
+def _doubled_again(position: int, d_model: int) -> Tensor:
+    return _waves(position, d_model, lambda j: 2 * j / d_model)
+
+
+def _multiplied(position: int, d_model: int) -> Tensor:
+    return _waves(position, d_model, lambda j: -(j - j % 2) / d_model)
+
+
+def _counted_from_one(position: int, d_model: int) -> Tensor:
+    return _signature(position + 1, d_model)
+
+
+check_signature = SelfCheck(
+    solution=_signature,
+    cases=lambda: [(3, 4), (0, 2), (17, 10), (29, 14)],
+    mistakes=(
+        Mistake(
+            _cosines_first,
+            "Sine and cosine have changed places: the sine stands at the even entry.",
+        ),
+        Mistake(
+            _in_halves,
+            "All sines come first here. Sine and cosine must take turns.",
+        ),
+        Mistake(
+            _a_speed_for_each_entry,
+            "A cosine must turn as fast as the sine before it: both have the same i.",
+        ),
+        Mistake(
+            _without_the_two,
+            "The waves slow down too little: the exponent is 2i / d_model, and i "
+            "counts pairs.",
+        ),
+        Mistake(
+            _doubled_again,
+            "The waves slow down too much: i counts pairs of entries, not entries.",
+        ),
+        Mistake(
+            _multiplied,
+            "The waves get faster from pair to pair. Divide the position by the power.",
+        ),
+        Mistake(_counted_from_one, "Positions are counted from 0."),
     ),
 )
