@@ -8,12 +8,17 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 NOTEBOOKS ?= $(wildcard book/*.ipynb)
 WORKERS ?= 2
 
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
 BIN := $(VENV)/bin
+endif
 READY := $(VENV)/.ready
 # With torch's own index out of reach, pip must give up at once.
 TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
 
-.PHONY: book test check format notebooks mutants extras clean
+.PHONY: book test check format notebooks pdf serve site-test site-extras address mutants \
+  extras clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -40,6 +45,25 @@ notebooks: $(READY)
 	  --extra-keys "cell.metadata.execution metadata.language_info.version metadata.widgets" \
 	  $(NOTEBOOKS)
 
+# Builds, prints the pages, and builds again, so that they link to the PDF.
+pdf: book site-extras
+	$(BIN)/python book/_ext/pdf.py
+	$(MAKE) book
+
+# Opens every page in a real browser.
+site-test: pdf
+	$(BIN)/pytest tests/site -n $(WORKERS)
+
+# Builds again and reloads the browser whenever a file changes.
+serve: site-extras
+	$(BIN)/jupyter-book config sphinx . --output _build/serve/conf.py
+	$(BIN)/sphinx-autobuild . _build/html -c _build/serve --watch transformer --open-browser \
+	  --ignore "*/_build/*" --ignore "*/.git/*" --ignore "*/.venv/*"
+
+# Writes another public address wherever it stands.
+address: $(READY)
+	$(BIN)/python book/_ext/address.py $(REPOSITORY)
+
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
@@ -58,6 +82,12 @@ mutants: $(READY)
 # What only benchmarks and the tests of the export use.
 extras: $(READY)
 	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+
+# What prints the book, serves it while somebody writes, and tests it in a browser. A
+# browser is installed only where there is none.
+site-extras: $(READY)
+	$(BIN)/python -m pip install --quiet -r tests/site/requirements.txt
+	@command -v chromium google-chrome >/dev/null || $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-book
 benchmark-%: extras

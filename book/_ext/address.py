@@ -1,4 +1,4 @@
-"""The book's public address: `repository.url` in `_config.yml`, and all that follows from it.
+"""The book's public address, `repository.url` in `_config.yml`, and what follows from it.
 
 The pages get launch buttons and canonical addresses. As a command, this file changes the
 address everywhere it is written: `make address REPOSITORY=https://github.com/me/my-book`.
@@ -77,6 +77,22 @@ def add_to_page(
         context["launch_links"] = launch_links(repository, branch, f"{pagename}.ipynb")
 
 
+def write_sitemap(app: Sphinx, error: Exception | None) -> None:
+    """List all pages for search engines, also those that this build left as they were."""
+    if error is not None or app.builder.format != "html":
+        return
+    places = "".join(
+        f"  <url><loc>{app.config.html_baseurl}{app.builder.get_target_uri(name)}</loc>"
+        "</url>\n"
+        for name in sorted(app.env.found_docs)
+    )
+    Path(app.outdir, "sitemap.xml").write_text(
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{places}</urlset>\n',
+        "utf-8",
+    )
+
+
 def change(root: Path, new: str) -> list[Path]:
     """Write the address `new` wherever the old one stands; return the files changed."""
     check_form(new)
@@ -97,6 +113,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("repository", "", "html")
     app.connect("config-inited", tell_sphinx, priority=100)
     app.connect("html-page-context", add_to_page)
+    app.connect("build-finished", write_sitemap)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -1,4 +1,4 @@
-"""Images that leave the page in peace: their room is reserved, and they load when needed."""
+"""Images for which room is reserved, and which load when they are needed."""
 
 from pathlib import Path
 

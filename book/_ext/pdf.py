@@ -6,7 +6,6 @@ publishes it with the pages and links to it.
 
 import posixpath
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag, urljoin

@@ -1,6 +1,7 @@
 """Leave out scripts that Jupyter Book adds for its own theme, which this book does not use.
 
-One of them does not even exist under another theme: every page would ask for it in vain.
+One of them does not even exist under another theme, so every page would ask for it in
+vain; others stand in the page itself and name the same thing twice.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 UNUSED = ("sphinx-book-theme.js", "sphinx-thebe.js", "sphinx-thebe.css")
+UNUSED_VARIABLES = "THEBE_JS_URL"
 
 
 def leave_out_unused(
@@ -24,6 +26,7 @@ def leave_out_unused(
             file
             for file in context.get(key, [])
             if not str(getattr(file, "filename", file)).endswith(UNUSED)
+            and UNUSED_VARIABLES not in getattr(file, "attributes", {}).get("body", "")
         ]
 
 
