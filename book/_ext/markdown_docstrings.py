@@ -7,6 +7,7 @@ and `Raises` are napoleon's business, which comes after this.
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -68,9 +69,16 @@ def _table(block: str) -> str:
 
 
 def translate_docstring(
-    app: Sphinx, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]
+    app: Sphinx, what: str, name: str, obj: Any, _options: Any, lines: list[str]
 ) -> None:
-    """Translate in place, as autodoc wants it; drop what named tuples say of themselves."""
+    """Translate in place, as autodoc wants it; drop what is not ours.
+
+    Named tuples say something of themselves, and a constant without documentation shows
+    that of its type.
+    """
+    of_type = (inspect.getdoc(type(obj)) or "").splitlines()[:1]
+    if lines[:1] == of_type and what == "data":
+        lines.clear()
     if lines and lines[0].startswith(OF_NAMED_TUPLES):
         lines.clear()
     links = definitions(Path(app.srcdir) / "transformer")
