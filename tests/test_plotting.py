@@ -1,10 +1,12 @@
 import matplotlib as mpl
+import pytest
 import torch
 from matplotlib import font_manager
 
 from transformer import History
 from transformer.plotting import (
     plot_attention,
+    plot_attention_layers,
     plot_history,
     use_book_style,
     use_font_with_letters,
@@ -110,3 +112,37 @@ def test_without_an_installed_font_nothing_changes():
 def test_weights_that_carry_a_gradient_can_be_drawn():
     weights = torch.rand(5, 2, 3, requires_grad=True)
     plot_attention(weights, "ab", "xyz")
+
+
+def test_each_layer_is_a_row_and_each_head_a_column_of_maps():
+    layers = [torch.rand(2, 3, 5), torch.rand(2, 3, 5)]
+    figure = plot_attention_layers(layers, list("abc"), list("vwxyz"))
+    maps = [axis for axis in figure.axes if axis.images]
+    rows = torch.cat(layers)
+    for axis, expected in zip(maps, rows, strict=True):
+        assert axis.images[0].get_array().tolist() == expected.tolist()
+        assert axis.images[0].get_clim() == (0, 1)
+    for axis in maps[2:]:
+        assert [label.get_text() for label in axis.get_xticklabels()] == list("vwxyz")
+    for axis in maps[::2]:
+        assert [label.get_text() for label in axis.get_yticklabels()] == list("abc")
+    assert [axis.get_title() for axis in maps] == ["head 0", "head 1", "", ""]
+    assert [axis.get_ylabel() for axis in maps] == [
+        "layer 0\nquery",
+        "",
+        "layer 1\nquery",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([], "at least one layer, got none"),
+        ([torch.rand(2, 3, 4)], r"query=3, key=5\], got \[2, 3, 4\]"),
+        ([torch.rand(2, 3, 5), torch.rand(1, 3, 5)], r"heads=2, .* got \[1, 3, 5\]"),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        plot_attention_layers(layers, list("abc"), list("vwxyz"))

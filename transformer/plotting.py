@@ -139,3 +139,62 @@ def plot_attention(
     figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
     figure.suptitle(title)
     return figure
+
+
+def plot_attention_layers(
+    layers: Sequence[Tensor], query_labels: Sequence[str], key_labels: Sequence[str]
+) -> Figure:
+    """The maps of several layers in one figure: a row a layer, a column a head.
+
+    Args:
+        layers: `[heads, query, key]` of each layer.
+        query_labels: one label a query position.
+        key_labels: one label a key position.
+
+    Raises:
+        ValueError: if there is no layer, the layers differ in shape, or a label is
+            missing or too many.
+    """
+    if len(layers) == 0:
+        raise ValueError("layers must hold the weights of at least one layer, got none")
+    num_heads = layers[0].size(0)
+    wanted = [num_heads, len(query_labels), len(key_labels)]
+    for weights in layers:
+        if list(weights.shape) != wanted:
+            raise ValueError(
+                f"each layer must have shape [heads={wanted[0]}, query={wanted[1]}, "
+                f"key={wanted[2]}], got {list(weights.shape)}"
+            )
+    height = 1.25 * len(query_labels) / len(key_labels) + 0.15
+    figure, axes = plt.subplots(
+        len(layers),
+        num_heads,
+        figsize=(1.25 * num_heads + 0.6, height * len(layers) + 0.9),
+        squeeze=False,
+    )
+    for layer, weights in enumerate(layers):
+        for head, axis in enumerate(axes[layer]):
+            image = axis.imshow(
+                weights[head].detach().float().cpu().numpy(),
+                cmap=ATTENTION_COLORS,
+                vmin=0,
+                vmax=1,
+            )
+            axis.set_xticks(range(len(key_labels)), key_labels, fontsize=8)
+            axis.set_yticks(range(len(query_labels)), query_labels, fontsize=8)
+            axis.tick_params(
+                labelbottom=layer == len(layers) - 1, labelleft=head == 0, length=2
+            )
+            axis.grid(False)
+            if layer == 0:
+                axis.set_title(f"head {head}", fontsize=9)
+            if head == 0:
+                axis.set_ylabel(f"layer {layer}\nquery", fontsize=9)
+            if layer == len(layers) - 1:
+                axis.set_xlabel("key", fontsize=9)
+    bar = figure.colorbar(
+        image, ax=axes, location="bottom", fraction=0.04, aspect=40, pad=0.02
+    )
+    bar.set_label("attention weight", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure
