@@ -17,8 +17,8 @@ READY := $(VENV)/.ready
 # With torch's own index out of reach, pip must give up at once.
 TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
 
-.PHONY: book test check format notebooks pdf serve site-test site-extras address mutants \
-  extras clean
+.PHONY: book test check format notebooks pdf serve site-test site-extras newest links \
+  address mutants extras clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -29,6 +29,7 @@ test: $(READY)
 check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: $(READY)
 	$(BIN)/ruff check --fix
@@ -59,6 +60,19 @@ serve: site-extras
 	$(BIN)/jupyter-book config sphinx . --output _build/serve/conf.py
 	$(BIN)/sphinx-autobuild . _build/html -c _build/serve --watch transformer --open-browser \
 	  --ignore "*/_build/*" --ignore "*/.git/*" --ignore "*/.venv/*"
+
+# Tests and builds with the newest versions that are allowed, in an environment of their own.
+newest:
+	$(PYTHON) -m venv .venv-newest
+	mkdir -p _build
+	sed -e 's/==/>=/' -e 's/^jupyter-book.*/&,<2/' requirements.txt > _build/newest.txt
+	.venv-newest/bin/python -m pip install --quiet --upgrade -r _build/newest.txt
+	touch .venv-newest/.ready
+	$(MAKE) test book VENV=.venv-newest
+
+# Asks every host that the book links to.
+links: $(READY)
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 # Writes another public address wherever it stands.
 address: $(READY)

@@ -31,7 +31,9 @@ def test_all_that_follows_from_an_address():
     ],
 )
 def test_an_address_of_another_form_is_refused(wrong, tmp_path):
-    with pytest.raises(ValueError, match="must have the form https://github.com/OWNER"):
+    with pytest.raises(
+        ValueError, match=r"must have the form https://github\.com/OWNER"
+    ):
         address.change(tmp_path, wrong)
 
 

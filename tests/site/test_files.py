@@ -6,12 +6,11 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from xml.etree import ElementTree
 
+import address
 import pytest
 from bs4 import BeautifulSoup
 from conftest import BRANCH, CHAPTERS, HTML, PAGES, PREFIX, REPOSITORY, ROOT
 from sphinx.util.images import get_image_size
-
-import address
 
 SITE = address.site_url(REPOSITORY)
 SOUPS = {

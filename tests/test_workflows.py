@@ -1,0 +1,63 @@
+"""What runs on GitHub is pinned, may do little, and leaves the work to make."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+MAY_WRITE = {
+    ("publish.yml", "deploy"): {"pages": "write", "id-token": "write"},
+    ("newest.yml", "newest"): {"contents": "read", "issues": "write"},
+}
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request):
+    return request.param
+
+
+def jobs(path):
+    return yaml.safe_load(path.read_text("utf-8"))["jobs"].items()
+
+
+def test_every_action_is_pinned_by_commit_and_names_its_version(workflow):
+    used = re.findall(r"uses: (.*)", workflow.read_text("utf-8"))
+    assert used
+    for action in used:
+        assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+
+
+def test_a_job_may_write_only_what_it_is_there_for(workflow):
+    text = yaml.safe_load(workflow.read_text("utf-8"))
+    assert text["permissions"] == {"contents": "read"}
+    for name, job in jobs(workflow):
+        assert job.get("permissions") == MAY_WRITE.get((workflow.name, name))
+
+
+def test_every_job_ends_some_time(workflow):
+    assert all(job["timeout-minutes"] <= 60 for _, job in jobs(workflow))
+
+
+def test_commands_are_targets_of_the_makefile(workflow):
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for command in re.findall(
+        r"^ +(?:- run: )?make ([\w= -]+)", workflow.read_text(), re.M
+    ):
+        for word in command.split():
+            if re.fullmatch(r"[a-z][a-z-]+", word):
+                assert re.search(rf"^{word}:", makefile, re.M), word
+
+
+def test_tests_run_on_every_python_and_every_system():
+    (test,) = (path for path in WORKFLOWS if path.name == "test.yml")
+    matrix = dict(jobs(test))["test"]["strategy"]["matrix"]["include"]
+    assert {entry["os"].split("-")[0] for entry in matrix} == {
+        "ubuntu",
+        "macos",
+        "windows",
+    }
+    on_linux = {entry["python"] for entry in matrix if "ubuntu" in entry["os"]}
+    assert on_linux == {"3.11", "3.12", "3.13"}
