@@ -57,9 +57,9 @@ site-test: pdf
 
 # Builds again and reloads the browser whenever a file changes.
 serve: site-extras
-	$(BIN)/jupyter-book config sphinx . --output _build/serve/conf.py
-	$(BIN)/sphinx-autobuild . _build/html -c _build/serve --watch transformer --open-browser \
-	  --ignore "*/_build/*" --ignore "*/.git/*" --ignore "*/.venv/*"
+	$(BIN)/jupyter-book config sphinx .
+	PYTHONPATH=book/_ext $(BIN)/sphinx-autobuild . _build/html --open-browser \
+	  --ignore "*/_build/*" --ignore "*/.git/*" --ignore "*/.venv*"
 
 # Tests and builds with the newest versions that are allowed, in an environment of their own.
 newest:

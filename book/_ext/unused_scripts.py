@@ -9,7 +9,13 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-UNUSED = ("sphinx-book-theme.js", "sphinx-thebe.js", "sphinx-thebe.css")
+UNUSED = (
+    "sphinx-book-theme.js",
+    "sphinx-thebe.js",
+    "sphinx-thebe.css",
+    "design-tabs.js",
+    "sphinx-design.min.css",
+)
 UNUSED_VARIABLES = "THEBE_JS_URL"
 
 
