@@ -60,12 +60,13 @@ class Recipe(NamedTuple):
 
 ADAM, ADAMW, MUON = "Adam 5e-4", "AdamW 3e-3, one cycle", "Muon 0.03, one cycle"
 RECIPES = [
-    Recipe("chapter 9's", ADAMW, 900, 128),
+    Recipe("chapter 9's", ADAMW, 1_800, 64),
     *(
-        Recipe(f"{num_steps} × {batch_size}", optimizer, num_steps, batch_size)
+        Recipe(f"{num_steps:,} × {batch_size}", optimizer, num_steps, batch_size)
         for optimizer, num_steps, batch_size in (
-            (MUON, 500, 128),
-            (MUON, 400, 128),
+            (ADAMW, 900, 128),
+            (MUON, 1_000, 64),
+            (MUON, 600, 64),
             (MUON, 400, 64),
         )
     ),

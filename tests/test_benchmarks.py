@@ -35,7 +35,7 @@ def test_a_result_file_says_where_it_comes_from(tmp_path, monkeypatch):
     assert len(stored["date"]) == len("2026-01-31")
 
 
-@pytest.mark.parametrize("name", ["training", "learning"])
+@pytest.mark.parametrize("name", ["book", "decoding", "training", "learning"])
 def test_every_stored_result_names_date_machine_and_versions(name):
     stored = json.loads((measure.RESULTS / f"{name}.json").read_text("utf-8"))
     assert stored["date"] >= "2026"

@@ -1,0 +1,228 @@
+"""Checks for the exercises of chapter 9."""
+
+import torch
+from torch import Tensor
+
+from transformer.exercises.self_check import Mistake, SelfCheck
+from transformer.tokens import END, PAD, START
+
+PLUS, ZERO = 3, 4
+
+
+def _sum_to_tokens(a: int, b: int) -> list[int]:
+    return [START, *(ZERO + int(digit) for digit in f"{a + b:03}"), END]
+
+
+def _sum_cases() -> list[tuple]:
+    # No number occurs twice in a row of digits, and sums have one, two and three digits.
+    return [(7, 85), (0, 0), (57, 43), (99, 99), (4, 3), (40, 62)]
+
+
+def _no_leading_zeros(a: int, b: int) -> list[int]:
+    return [START, *(ZERO + int(digit) for digit in str(a + b)), END]
+
+
+def _digits_as_ids(a: int, b: int) -> list[int]:
+    return [START, *(int(digit) for digit in f"{a + b:03}"), END]
+
+
+def _backwards(a: int, b: int) -> list[int]:
+    return [START, *(ZERO + int(digit) for digit in f"{a + b:03}"[::-1]), END]
+
+
+def _without_frame(a: int, b: int) -> list[int]:
+    return _sum_to_tokens(a, b)[1:-1]
+
+
+def _without_end(a: int, b: int) -> list[int]:
+    return _sum_to_tokens(a, b)[:-1]
+
+
+def _without_start(a: int, b: int) -> list[int]:
+    return _sum_to_tokens(a, b)[1:]
+
+
+def _after_plus(a: int, b: int) -> list[int]:
+    return [START, *(PLUS + int(digit) for digit in f"{a + b:03}"), END]
+
+
+check_sum_to_tokens = SelfCheck(
+    solution=_sum_to_tokens,
+    cases=_sum_cases,
+    mistakes=(
+        Mistake(
+            _no_leading_zeros,
+            "Every sum has three digits: write the leading zeros, as in `f'{total:03}'`.",
+        ),
+        Mistake(
+            _digits_as_ids,
+            "You use digits as ids, but 0, 1 and 2 are PAD, START and END. Digit 0 has "
+            "the id 4.",
+        ),
+        Mistake(
+            _after_plus, "Your digits begin at 3, but 3 is `+`. Digit 0 has the id 4."
+        ),
+        Mistake(_backwards, "The digits are backwards: the hundreds come first."),
+        Mistake(_without_frame, "START belongs in front and END behind."),
+        Mistake(_without_end, "END is missing: the model must say that it is done."),
+        Mistake(_without_start, "START is missing: it is the first token."),
+    ),
+)
+
+
+def _tokens_to_sum(tokens: list[int]) -> int:
+    if len(tokens) < 5 or tokens[0] != START or tokens[4] != END:
+        return -1
+    digits = [token - ZERO for token in tokens[1:4]]
+    if not all(0 <= digit <= 9 for digit in digits) or any(
+        token != PAD for token in tokens[5:]
+    ):
+        return -1
+    return 100 * digits[0] + 10 * digits[1] + digits[2]
+
+
+def _token_cases() -> list[tuple]:
+    return [
+        ([START, 4, 13, 6, END],),
+        ([START, 5, 4, 4, END],),
+        # Padded, as in a batch with longer rows.
+        ([START, 5, 13, 12, END, PAD, PAD],),
+        # Too short, a + among the digits, no END, a token after END.
+        ([START, 9, 6, END],),
+        ([START, 4, PLUS, 6, END],),
+        ([START, 4, 13, 6, 6],),
+        ([START, 4, 13, 6, END, 6],),
+        ([START, 4, END, END, END],),
+        # Three digits, but START is missing or END comes too soon.
+        ([4, 13, 6, END, PAD],),
+        ([START, 4, 13, END, 6],),
+    ]
+
+
+def _trusting(tokens: list[int]) -> int:
+    digits = [token - ZERO for token in tokens[1:4]]
+    return sum(10 ** (2 - place) * digit for place, digit in enumerate(digits))
+
+
+def _digits_anywhere(tokens: list[int]) -> int:
+    digits = [token - ZERO for token in tokens if token >= ZERO]
+    return int("".join(map(str, digits))) if len(digits) == 3 else -1
+
+
+def _any_digits(tokens: list[int]) -> int:
+    digits = [str(token - ZERO) for token in tokens if token >= ZERO]
+    return int("".join(digits)) if digits else -1
+
+
+def _whatever_follows(tokens: list[int]) -> int:
+    return _tokens_to_sum(tokens[:5])
+
+
+def _no_padding(tokens: list[int]) -> int:
+    return _tokens_to_sum(tokens) if len(tokens) == 5 else -1
+
+
+def _units_first(tokens: list[int]) -> int:
+    number = _tokens_to_sum(tokens)
+    return -1 if number < 0 else int(f"{number:03}"[::-1])
+
+
+check_tokens_to_sum = SelfCheck(
+    solution=_tokens_to_sum,
+    cases=_token_cases,
+    mistakes=(
+        Mistake(
+            _trusting,
+            "You believe every row. One that is not START, three digits, END must give "
+            "-1.",
+        ),
+        Mistake(
+            _any_digits,
+            "You collect the digits wherever they are. A row that is not START, three "
+            "digits, END must give -1.",
+        ),
+        Mistake(
+            _digits_anywhere,
+            "Three digits are not enough: check that START stands before them and END "
+            "behind them.",
+        ),
+        Mistake(
+            _whatever_follows,
+            "You stop reading at END. A token other than PAD behind it makes the row "
+            "wrong.",
+        ),
+        Mistake(_no_padding, "PAD behind END is no mistake: rows of a batch have it."),
+        Mistake(_units_first, "You read the units first. The hundreds come first."),
+    ),
+)
+
+
+def _count_carries(a: Tensor, b: Tensor) -> Tensor:
+    count, carry = torch.zeros_like(a), torch.zeros_like(a)
+    for place in (1, 10):
+        carry = (a // place % 10 + b // place % 10 + carry) // 10
+        count += carry
+    return count
+
+
+def _carry_cases() -> list[tuple]:
+    pairs = [
+        # none, units, tens, both; and the tens carry only because the units did.
+        [(12, 34), (57, 26), (70, 50), (88, 77), (57, 43)],
+        [(0, 0), (99, 1), (1, 99), (99, 99), (90, 10), (45, 54), (9, 90), (45, 55)],
+        [(95, 5), (94, 5), (5, 5)],
+    ]
+    return [tuple(torch.tensor(numbers).T.contiguous()) for numbers in pairs]
+
+
+def _units_only(a: Tensor, b: Tensor) -> Tensor:
+    return (a % 10 + b % 10) // 10
+
+
+def _each_column_alone(a: Tensor, b: Tensor) -> Tensor:
+    return (a % 10 + b % 10) // 10 + (a // 10 + b // 10) // 10
+
+
+def _nine_is_enough(a: Tensor, b: Tensor) -> Tensor:
+    units = a % 10 + b % 10 >= 9
+    return units.long() + (a // 10 + b // 10 + units >= 9).long()
+
+
+def _more_than_ten(a: Tensor, b: Tensor) -> Tensor:
+    units = a % 10 + b % 10 > 10
+    return units.long() + (a // 10 + b // 10 + units > 10).long()
+
+
+def _whether_any(a: Tensor, b: Tensor) -> Tensor:
+    return _count_carries(a, b).clamp(max=1)
+
+
+def _tens_only(a: Tensor, b: Tensor) -> Tensor:
+    return (a + b) // 100
+
+
+check_count_carries = SelfCheck(
+    solution=_count_carries,
+    cases=_carry_cases,
+    mistakes=(
+        Mistake(
+            _units_only,
+            "You count the carry out of the units only. The tens carry too.",
+        ),
+        Mistake(
+            _tens_only,
+            "You count the carry out of the tens only. The units carry too.",
+        ),
+        Mistake(
+            _each_column_alone,
+            "You look at each column alone. In 57 + 43 the tens carry only because the "
+            "units did: add the carry to the next column.",
+        ),
+        Mistake(_nine_is_enough, "A column carries from 10 on, not from 9 on."),
+        Mistake(_more_than_ten, "A column that gives exactly 10 carries too."),
+        Mistake(
+            _whether_any,
+            "You say whether there is a carry. How many there are is wanted.",
+        ),
+    ),
+)
