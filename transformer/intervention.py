@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from transformer.attention import MultiHeadAttention
 
+#: Receives `(query, key, value, mask)` and returns these four, changed.
 Edit = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 
 
