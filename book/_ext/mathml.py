@@ -4,6 +4,8 @@ Browsers lay MathML out by themselves. The pages bring a font for it, because no
 system has one with the tables that formulas need.
 """
 
+from html import escape
+
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
 from sphinx.application import Sphinx
@@ -23,7 +25,7 @@ def to_mathml(node: nodes.math | nodes.math_block) -> str:
         )
     except LatexError as error:
         logger.warning("formula: %s", error, location=node)
-        return f"<code>{nodes.unescape(node.astext())}</code>"
+        return f"<code>{escape(node.astext())}</code>"
 
 
 def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:
