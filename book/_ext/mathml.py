@@ -36,8 +36,8 @@ def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:
 
 def visit_displayed(translator: HTML5Translator, node: nodes.math_block) -> None:
     """Give the formula a line of its own; if it is numbered, the number and a link."""
-    translator.body.append(translator.starttag(node, "div", CLASS="math notranslate"))
-    translator.body.append(to_mathml(node))
+    # The target before the formula carries its name.
+    translator.body.append(f'<div class="math notranslate">{to_mathml(node)}')
     if node["number"]:
         number = get_node_equation_number(translator, node)
         translator.body.append(f'<span class="eqno">({number})')
