@@ -111,6 +111,7 @@ class Visit:
                 scrollTo(0, y);
                 await new Promise(resolve => setTimeout(resolve, 20));
               }
+              for (const image of document.images) image.loading = "eager";
               await Promise.all([...document.images].map(image => image.decode()));
             }"""
         )
