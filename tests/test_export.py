@@ -10,10 +10,12 @@ from helpers import (
     small_model,
     snapshot,
 )
+from torch import nn
 
 from transformer import END, PAD, START, AdditionTask, CopyTask, Transformer, train
 from transformer.decoding import without_token
 from transformer.export import decode_with_ctranslate2, export_to_ctranslate2
+from transformer.feed_forward import FeedForward
 
 NORMS = pytest.mark.parametrize("norm_first", [False, True])
 FINAL_NORMS = pytest.mark.parametrize("final_norm", [False, True])
@@ -260,6 +262,27 @@ def test_special_tokens_outside_the_vocabulary_are_refused_before_anything_is_wr
     with pytest.raises(error, match=message):
         export_to_ctranslate2(small_model(), tmp_path / "new", *token_ids)
     assert not (tmp_path / "new").exists()
+
+
+class SmoothFeedForward(FeedForward):
+    def forward(self, x):
+        return self.contract(nn.functional.gelu(self.expand(x)))
+
+
+def test_a_model_whose_parts_were_exchanged_is_not_exported(tmp_path):
+    model = small_model()
+    model.decoder.layers[1].feed_forward = SmoothFeedForward(14, 19).double()
+    message = r"^model\.decoder\.layers\.1\.feed_forward must be a .*FeedForward, got "
+    with pytest.raises(TypeError, match=message):
+        export_to_ctranslate2(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_with_two_epsilons_is_not_exported(tmp_path):
+    model = small_model()
+    model.encoder.layers[1].feed_forward_add_norm.norm.eps = 1e-3
+    with pytest.raises(ValueError, match=r"^layer_norm_eps must be 1e-05, got 0\.001$"):
+        export_to_ctranslate2(model, tmp_path / "new")
 
 
 def test_without_ctranslate2_the_error_says_how_to_get_it(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 #: The types that ids may have.
 TOKEN_DTYPES = (torch.int64, torch.int32)
@@ -146,4 +146,34 @@ def check_mask(mask: Tensor | None, shape: Iterable[int]) -> None:
     ):
         raise ValueError(
             f"mask of shape {list(mask.shape)} does not broadcast to {shape}"
+        )
+
+
+def check_class(name: str, module: nn.Module | None, expected: type) -> None:
+    """Raise unless `module` is exactly an `expected`: a subclass may compute anything."""
+    if type(module) is not expected:
+        raise TypeError(
+            f"{name} must be a {expected.__module__}.{expected.__name__}, "
+            f"got {type(module).__module__}.{type(module).__name__}"
+        )
+
+
+def check_same_classes(name: str, module: nn.Module, as_built: nn.Module) -> None:
+    """Raise unless `module` has the parts of `as_built`, each of the same class."""
+    found, expected = (
+        dict(whole.named_modules(remove_duplicate=False))
+        for whole in (module, as_built)
+    )
+    for part in expected | found:
+        # Which function a layer of torch applies is another question, asked elsewhere.
+        if not part.startswith("activation"):
+            place = f"{name}.{part}" if part else name
+            check_class(place, found.get(part), type(expected.get(part)))
+
+
+def check_layer_norm_eps(module: nn.Module) -> None:
+    """Raise if `module` is a layer norm of another eps than PyTorch's default."""
+    if isinstance(module, nn.LayerNorm) and module.eps != nn.LayerNorm(1).eps:
+        raise ValueError(
+            f"layer_norm_eps must be {nn.LayerNorm(1).eps}, got {module.eps}"
         )

@@ -18,7 +18,7 @@ from transformer.checks import TOKEN_DTYPES, check_positive_int, check_token_id
 from transformer.decoder import DecoderLayer
 from transformer.encoder import EncoderLayer
 from transformer.tokens import END, PAD, START
-from transformer.transformer import Transformer
+from transformer.transformer import Transformer, check_own_parts
 
 if TYPE_CHECKING:
     import ctranslate2
@@ -46,7 +46,10 @@ def export_to_ctranslate2(
     Raises:
         ImportError: if CTranslate2 is not installed.
         FileExistsError: if there is something in `directory` already.
+        TypeError, ValueError: if a part of `model` is not as its configuration says, or a
+            token id cannot be used.
     """
+    check_own_parts(model)
     try:
         from ctranslate2.specs import TransformerSpec
     except ImportError as error:

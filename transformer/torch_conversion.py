@@ -13,12 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.checks import check_same_batch, check_token_id, check_tokens
+from transformer.checks import (
+    check_class,
+    check_layer_norm_eps,
+    check_same_batch,
+    check_same_classes,
+    check_token_id,
+    check_tokens,
+)
 from transformer.embedding import embed
 from transformer.masks import causal_mask
 from transformer.position_encoding import PositionalEncoding
 from transformer.tokens import PAD
-from transformer.transformer import Transformer
+from transformer.transformer import Transformer, check_own_parts
 
 # Our names of a layer's parts, and torch's. The encoder has no second attention, so there
 # the norm after the feed-forward network is number 2 already.
@@ -75,9 +82,9 @@ class TorchTransformer(nn.Module):
             raise ValueError(
                 "stacks must be built with batch_first=True (the weights are the same)"
             )
-        _check_class("src_embedding", src_embedding, nn.Embedding)
-        _check_class("tgt_embedding", tgt_embedding, nn.Embedding)
-        _check_class("output_projection", output_projection, nn.Linear)
+        check_class("src_embedding", src_embedding, nn.Embedding)
+        check_class("tgt_embedding", tgt_embedding, nn.Embedding)
+        check_class("output_projection", output_projection, nn.Linear)
         widths = {
             "src_embedding": src_embedding.embedding_dim,
             "tgt_embedding": tgt_embedding.embedding_dim,
@@ -144,8 +151,14 @@ def to_torch(model: Transformer) -> TorchTransformer:
         TypeError, ValueError: if a part of `model` is not as its configuration says: what
             it computes differently would be lost.
     """
-    _check_own_parts(model)
+    check_own_parts(model)
     config = model.config
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and module.p != config.dropout:
+            raise ValueError(
+                f"model.{name} drops {module.p}, the model's configuration says "
+                f"{config.dropout}"
+            )
     sizes = dict(
         d_model=config.d_model,
         nhead=config.num_heads,
@@ -204,7 +217,7 @@ def from_torch(model: TorchTransformer) -> Transformer:
         TypeError: if the stacks are made of other layers than PyTorch's own.
         ValueError: if `model` computes something for which `Transformer` has no option.
     """
-    _check_class("model", model, TorchTransformer)
+    check_class("model", model, TorchTransformer)
     stacks = model.stacks
     kind = _kind_of_layers(stacks)
     for name in ("src_embedding", "tgt_embedding"):
@@ -284,7 +297,7 @@ def _kind_of_layers(stacks: nn.Transformer) -> _LayerKind:
         if layer.linear1.bias is None:
             raise ValueError("the layers must have biases, got bias=False")
     for module in stacks.modules():
-        _check_eps(module)
+        check_layer_norm_eps(module)
         if isinstance(module, nn.MultiheadAttention) and module.add_zero_attn:
             raise ValueError("the layers must attend without add_zero_attn")
     if (stacks.encoder.norm is None) != (stacks.decoder.norm is None):
@@ -317,77 +330,21 @@ def _layers(
     stacks: nn.Transformer,
 ) -> list[nn.TransformerEncoderLayer | nn.TransformerDecoderLayer]:
     """All layers of both stacks; refuse what is not PyTorch's own."""
-    _check_class("stacks", stacks, nn.Transformer)
+    check_class("stacks", stacks, nn.Transformer)
     layers = []
     for name, stack_class, layer_class in (
         ("encoder", nn.TransformerEncoder, nn.TransformerEncoderLayer),
         ("decoder", nn.TransformerDecoder, nn.TransformerDecoderLayer),
     ):
         stack = getattr(stacks, name)
-        _check_class(f"stacks.{name}", stack, stack_class)
+        check_class(f"stacks.{name}", stack, stack_class)
         if not stack.layers:
             raise ValueError(f"stacks.{name} must have at least 1 layer, got 0")
         if stack.norm is not None:
-            _check_class(f"stacks.{name}.norm", stack.norm, nn.LayerNorm)
+            check_class(f"stacks.{name}.norm", stack.norm, nn.LayerNorm)
         with torch.random.fork_rng(devices=[]):
             as_built = layer_class(1, 1, 1)
         for number, layer in enumerate(stack.layers):
-            _check_same_classes(f"stacks.{name}.layers.{number}", layer, as_built)
+            check_same_classes(f"stacks.{name}.layers.{number}", layer, as_built)
         layers += stack.layers
     return layers
-
-
-def _check_own_parts(model: Transformer) -> None:
-    """Raise unless `model` is made of the parts that its configuration says."""
-    _check_class("model", model, Transformer)
-    config = model.config
-    with torch.random.fork_rng(devices=[]):
-        as_built = Transformer(
-            1,
-            1,
-            1,
-            1,
-            config.num_encoder_layers,
-            config.num_decoder_layers,
-            1,
-            1,
-            final_norm=config.final_norm,
-        )
-    _check_same_classes("model", model, as_built)
-    for name, module in model.named_modules():
-        _check_eps(module)
-        if isinstance(module, nn.Dropout) and module.p != config.dropout:
-            raise ValueError(
-                f"model.{name} drops {module.p}, the model's configuration says "
-                f"{config.dropout}"
-            )
-
-
-def _check_eps(module: nn.Module) -> None:
-    """Raise if `module` is a layer norm of another eps than PyTorch's default."""
-    if isinstance(module, nn.LayerNorm) and module.eps != nn.LayerNorm(1).eps:
-        raise ValueError(
-            f"layer_norm_eps must be {nn.LayerNorm(1).eps}, got {module.eps}"
-        )
-
-
-def _check_same_classes(name: str, module: nn.Module, as_built: nn.Module) -> None:
-    """Raise unless `module` has the parts of `as_built`, each of the same class."""
-    found, expected = (
-        dict(whole.named_modules(remove_duplicate=False))
-        for whole in (module, as_built)
-    )
-    for part in expected | found:
-        # Which function a layer of torch applies is another question, asked elsewhere.
-        if not part.startswith("activation"):
-            place = f"{name}.{part}" if part else name
-            _check_class(place, found.get(part), type(expected.get(part)))
-
-
-def _check_class(name: str, module: nn.Module | None, expected: type) -> None:
-    """Raise unless `module` is exactly an `expected`: a subclass may compute anything."""
-    if type(module) is not expected:
-        raise TypeError(
-            f"{name} must be a {expected.__module__}.{expected.__name__}, "
-            f"got {type(module).__module__}.{type(module).__name__}"
-        )

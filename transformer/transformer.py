@@ -8,10 +8,13 @@ from torch import Tensor, nn
 from transformer.beam_search import BeamResult, beam_search
 from transformer.checks import (
     check_bool,
+    check_class,
     check_dropout,
     check_heads,
+    check_layer_norm_eps,
     check_positive_int,
     check_same_batch,
+    check_same_classes,
     check_token_id,
     check_tokens,
 )
@@ -275,3 +278,32 @@ class Transformer(nn.Module):
         return ", ".join(
             f"{name}={value}" for name, value in asdict(self.config).items()
         )
+
+
+def check_own_parts(model: Transformer) -> None:
+    """Raise unless `model` is made of the parts that its configuration says.
+
+    What a part of another class computes would be lost when weights alone are taken over.
+
+    Raises:
+        TypeError: if a part is of another class, missing, or too many, naming it.
+        ValueError: if a layer norm has another eps than PyTorch's default.
+    """
+    check_class("model", model, Transformer)
+    config = model.config
+    # Nobody's random numbers should pay for a look at the classes.
+    with torch.random.fork_rng(devices=[]):
+        as_built = Transformer(
+            1,
+            1,
+            1,
+            1,
+            config.num_encoder_layers,
+            config.num_decoder_layers,
+            1,
+            1,
+            final_norm=config.final_norm,
+        )
+    check_same_classes("model", model, as_built)
+    for module in model.modules():
+        check_layer_norm_eps(module)
