@@ -1,6 +1,7 @@
 // What scrolls in a box of its own must be within reach of the keyboard.
 function markScrollable() {
-  for (const box of document.querySelectorAll("pre, div.math, .table-wrapper")) {
+  const boxes = "pre, div.math, .table-wrapper, .output.text_html";
+  for (const box of document.querySelectorAll(boxes)) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }

@@ -6,6 +6,7 @@ wrong address gets the page that is meant for it, as on GitHub Pages.
 
 import http.server
 import shutil
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -53,12 +54,21 @@ class PagesHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class PagesServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Let a browser hang up: it does so when a page is closed before all has come."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @pytest.fixture(scope="session")
 def origin():
     """Scheme, host and port of the server, and the path under which the site lies."""
     if not HTML.exists():
         pytest.exit("there are no built pages: run `make site-test`")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), PagesHandler)
+    server = PagesServer(("127.0.0.1", 0), PagesHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
     server.shutdown()
