@@ -126,10 +126,10 @@ def test_a_head_of_another_width_projects_to_that_width():
     head = SelfAttention(7, d_head=3)
     x = torch.randn(2, 5, 7)
     output, weights = head(x, need_weights=True)
-    scores = (
+    scaled = (
         head.query_projection(x) @ head.key_projection(x).transpose(1, 2) / math.sqrt(3)
     )
-    torch.testing.assert_close(weights, scores.softmax(dim=-1))
+    torch.testing.assert_close(weights, scaled.softmax(dim=-1))
     torch.testing.assert_close(output, weights @ head.value_projection(x))
 
 

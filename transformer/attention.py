@@ -33,10 +33,10 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
         `[..., query, key]`. Each row sums to 1. A query that may attend to nothing gets
         zeros, as in the fused kernel.
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    scaled = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
     if mask is None:
-        return scores.softmax(dim=-1)
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+        return scaled.softmax(dim=-1)
+    weights = scaled.masked_fill(~mask, -torch.inf).softmax(dim=-1)
     # A row of -inf alone has become 0/0; what may not be attended to gets zero there too.
     return weights.masked_fill(~mask, 0.0)
 
@@ -106,7 +106,7 @@ class SelfAttention(nn.Module):
 
 
 class MultiHeadAttention(nn.Module):
-    """Several heads side by side, each on a slice of the vector (paper, section 3.2.2).
+    """Several heads side by side, each on a slice of Q, K and V (paper, section 3.2.2).
 
         MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O
 

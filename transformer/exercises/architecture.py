@@ -1,14 +1,12 @@
 """Checks for the exercises of chapter 2."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from transformer.attention import attention_weights
 from transformer.exercises.self_check import Mistake, SelfCheck
-from transformer.position_encoding import sinusoids
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -51,13 +49,13 @@ def _scaled_twice(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Te
 
 
 def _wrong_axis(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    scores = query @ key.T / math.sqrt(query.size(-1))
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=0) @ value
+    scaled = query @ key.T / math.sqrt(query.size(-1))
+    return scaled.masked_fill(~mask, float("-inf")).softmax(dim=0) @ value
 
 
 def _inverted(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    scores = query @ key.T / math.sqrt(query.size(-1))
-    return scores.masked_fill(mask, float("-inf")).softmax(dim=-1) @ value
+    scaled = query @ key.T / math.sqrt(query.size(-1))
+    return scaled.masked_fill(mask, float("-inf")).softmax(dim=-1) @ value
 
 
 def _unmasked(query: Tensor, key: Tensor, value: Tensor, _mask: Tensor) -> Tensor:
@@ -65,8 +63,8 @@ def _unmasked(query: Tensor, key: Tensor, value: Tensor, _mask: Tensor) -> Tenso
 
 
 def _zero_scores(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    scores = query @ key.T / math.sqrt(query.size(-1))
-    return scores.masked_fill(~mask, 0.0).softmax(dim=-1) @ value
+    scaled = query @ key.T / math.sqrt(query.size(-1))
+    return scaled.masked_fill(~mask, 0.0).softmax(dim=-1) @ value
 
 
 def _masked_weights(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -74,9 +72,21 @@ def _masked_weights(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> 
 
 
 def _own_softmax(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    scores = query @ key.T / math.sqrt(query.size(-1))
-    powers = scores.exp() * mask
+    scaled = query @ key.T / math.sqrt(query.size(-1))
+    powers = scaled.exp() * mask
     return powers / powers.sum(dim=-1, keepdim=True) @ value
+
+
+def _one_maximum(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    scaled = query @ key.T / math.sqrt(query.size(-1))
+    powers = (scaled - scaled.max()).exp() * mask
+    return powers / powers.sum(dim=-1, keepdim=True) @ value
+
+
+def _not_divided(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    scaled = query @ key.T / math.sqrt(query.size(-1))
+    scaled = scaled.masked_fill(~mask, float("-inf"))
+    return (scaled - scaled.amax(dim=-1, keepdim=True)).exp() @ value
 
 
 check_attention = SelfCheck(
@@ -112,8 +122,17 @@ check_attention = SelfCheck(
         ),
         Mistake(
             _own_softmax,
-            "Your own softmax overflows with large scores. Subtract each row's maximum "
-            "first, or call `softmax`.",
+            "`exp` overflows with large scores. Subtract each row's maximum before you "
+            "call it: the weights stay the same.",
+        ),
+        Mistake(
+            _one_maximum,
+            "One maximum for all rows turns every power of some rows into 0. Each row "
+            "needs its own: `amax(dim=-1, keepdim=True)`.",
+        ),
+        Mistake(
+            _not_divided,
+            "The weights of a row do not sum to 1 yet: divide its powers by their sum.",
         ),
     ),
 )
@@ -246,81 +265,5 @@ check_merge_heads = SelfCheck(
             "`view` cannot join what `transpose` has moved apart in memory. "
             "`flatten` and `reshape` can: they copy.",
         ),
-    ),
-)
-
-
-def _signature(position: int, d_model: int) -> Tensor:
-    return sinusoids(position + 1, d_model)[position]
-
-
-def _waves(position: int, d_model: int, exponent: Callable[[int], float]) -> Tensor:
-    angles = [position / 10_000 ** exponent(j) for j in range(d_model)]
-    return torch.tensor(
-        [
-            math.cos(angle) if j % 2 else math.sin(angle)
-            for j, angle in enumerate(angles)
-        ]
-    )
-
-
-def _cosines_first(position: int, d_model: int) -> Tensor:
-    return _signature(position, d_model).view(-1, 2).flip(1).flatten()
-
-
-def _in_halves(position: int, d_model: int) -> Tensor:
-    return _signature(position, d_model).view(-1, 2).T.flatten()
-
-
-def _a_speed_for_each_entry(position: int, d_model: int) -> Tensor:
-    return _waves(position, d_model, lambda j: j / d_model)
-
-
-def _without_the_two(position: int, d_model: int) -> Tensor:
-    return _waves(position, d_model, lambda j: j // 2 / d_model)
-
-
-def _doubled_again(position: int, d_model: int) -> Tensor:
-    return _waves(position, d_model, lambda j: 2 * j / d_model)
-
-
-def _multiplied(position: int, d_model: int) -> Tensor:
-    return _waves(position, d_model, lambda j: -(j - j % 2) / d_model)
-
-
-def _counted_from_one(position: int, d_model: int) -> Tensor:
-    return _signature(position + 1, d_model)
-
-
-check_signature = SelfCheck(
-    solution=_signature,
-    cases=lambda: [(3, 4), (0, 2), (17, 10), (29, 14)],
-    mistakes=(
-        Mistake(
-            _cosines_first,
-            "Sine and cosine have changed places: the sine stands at the even entry.",
-        ),
-        Mistake(
-            _in_halves,
-            "All sines come first here. Sine and cosine must take turns.",
-        ),
-        Mistake(
-            _a_speed_for_each_entry,
-            "A cosine must turn as fast as the sine before it: both have the same i.",
-        ),
-        Mistake(
-            _without_the_two,
-            "The waves slow down too little: the exponent is 2i / d_model, and i "
-            "counts pairs.",
-        ),
-        Mistake(
-            _doubled_again,
-            "The waves slow down too much: i counts pairs of entries, not entries.",
-        ),
-        Mistake(
-            _multiplied,
-            "The waves get faster from pair to pair. Divide the position by the power.",
-        ),
-        Mistake(_counted_from_one, "Positions are counted from 0."),
     ),
 )
