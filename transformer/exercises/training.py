@@ -12,8 +12,8 @@ from transformer.tokens import PAD
 from transformer.training import next_token_loss, token_accuracy
 
 
-def _loss(logits: Tensor, target_out: Tensor) -> Tensor:
-    return next_token_loss(logits, target_out)
+def _loss(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return next_token_loss(logits, tgt_out)
 
 
 def _predictions() -> list[tuple]:
@@ -41,64 +41,64 @@ def _loss_cases() -> list[tuple]:
     return [*_predictions(), (far_apart, torch.tensor([[2, 1]]))]
 
 
-def _token_losses(logits: Tensor, target_out: Tensor) -> Tensor:
-    return F.cross_entropy(logits.transpose(1, 2), target_out, reduction="none")
+def _token_losses(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return F.cross_entropy(logits.transpose(1, 2), tgt_out, reduction="none")
 
 
-def _loss_with_pad(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _token_losses(logits, target_out).mean()
+def _loss_with_pad(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _token_losses(logits, tgt_out).mean()
 
 
-def _divided_by_all(logits: Tensor, target_out: Tensor) -> Tensor:
-    return (_token_losses(logits, target_out) * (target_out != PAD)).mean()
+def _divided_by_all(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return (_token_losses(logits, tgt_out) * (tgt_out != PAD)).mean()
 
 
-def _loss_by_rows(logits: Tensor, target_out: Tensor) -> Tensor:
-    is_token = target_out != PAD
-    losses = _token_losses(logits, target_out) * is_token
+def _loss_by_rows(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    is_token = tgt_out != PAD
+    losses = _token_losses(logits, tgt_out) * is_token
     return (losses.sum(dim=1) / is_token.sum(dim=1)).mean()
 
 
-def _sum_of_losses(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _token_losses(logits, target_out)[target_out != PAD].sum()
+def _sum_of_losses(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _token_losses(logits, tgt_out)[tgt_out != PAD].sum()
 
 
-def _without_minus(logits: Tensor, target_out: Tensor) -> Tensor:
-    return -_loss(logits, target_out)
+def _without_minus(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return -_loss(logits, tgt_out)
 
 
-def _in_bits(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _loss(logits, target_out) / math.log(2)
+def _in_bits(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _loss(logits, tgt_out) / math.log(2)
 
 
-def _mean_of(quantity: Tensor, target_out: Tensor) -> Tensor:
+def _mean_of(quantity: Tensor, tgt_out: Tensor) -> Tensor:
     """Minus the mean of `quantity [batch, length, vocab]` at the target tokens."""
-    picked = quantity.gather(-1, target_out[:, :, None])[:, :, 0]
-    return -picked[target_out != PAD].mean()
+    picked = quantity.gather(-1, tgt_out[:, :, None])[:, :, 0]
+    return -picked[tgt_out != PAD].mean()
 
 
-def _log_of_softmax(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _mean_of(logits.softmax(dim=-1).log(), target_out)
+def _log_of_softmax(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _mean_of(logits.softmax(dim=-1).log(), tgt_out)
 
 
-def _no_logarithm(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _mean_of(logits.softmax(dim=-1), target_out)
+def _no_logarithm(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _mean_of(logits.softmax(dim=-1), tgt_out)
 
 
-def _no_softmax(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _mean_of(logits, target_out)
+def _no_softmax(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _mean_of(logits, tgt_out)
 
 
-def _softmax_twice(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _loss(logits.softmax(dim=-1), target_out)
+def _softmax_twice(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _loss(logits.softmax(dim=-1), tgt_out)
 
 
-def _softmax_over_positions(logits: Tensor, target_out: Tensor) -> Tensor:
-    return _mean_of(logits.log_softmax(dim=1), target_out)
+def _softmax_over_positions(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _mean_of(logits.log_softmax(dim=1), tgt_out)
 
 
-def _likeliest_token(logits: Tensor, target_out: Tensor) -> Tensor:
-    return -logits.log_softmax(dim=-1).amax(dim=-1)[target_out != PAD].mean()
+def _likeliest_token(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return -logits.log_softmax(dim=-1).amax(dim=-1)[tgt_out != PAD].mean()
 
 
 check_loss = SelfCheck(
@@ -107,7 +107,7 @@ check_loss = SelfCheck(
     mistakes=(
         Mistake(
             _loss_with_pad,
-            "PAD is counted. Keep only the positions where `target_out` is not PAD.",
+            "PAD is counted. Keep only the positions where `tgt_out` is not PAD.",
         ),
         Mistake(
             _divided_by_all,
@@ -158,38 +158,38 @@ check_loss = SelfCheck(
 )
 
 
-def _accuracy(logits: Tensor, target_out: Tensor) -> Tensor:
-    return token_accuracy(logits, target_out)
+def _accuracy(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return token_accuracy(logits, tgt_out)
 
 
-def _accuracy_with_pad(logits: Tensor, target_out: Tensor) -> Tensor:
-    return (logits.argmax(dim=-1) == target_out).float().mean()
+def _accuracy_with_pad(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return (logits.argmax(dim=-1) == tgt_out).float().mean()
 
 
-def _right_of_all(logits: Tensor, target_out: Tensor) -> Tensor:
-    is_right = logits.argmax(dim=-1) == target_out
-    return (is_right & (target_out != PAD)).float().mean()
+def _right_of_all(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    is_right = logits.argmax(dim=-1) == tgt_out
+    return (is_right & (tgt_out != PAD)).float().mean()
 
 
-def _where_predicted(logits: Tensor, target_out: Tensor) -> Tensor:
+def _where_predicted(logits: Tensor, tgt_out: Tensor) -> Tensor:
     predicted = logits.argmax(dim=-1)
-    return (predicted == target_out)[predicted != PAD].float().mean()
+    return (predicted == tgt_out)[predicted != PAD].float().mean()
 
 
-def _accuracy_by_rows(logits: Tensor, target_out: Tensor) -> Tensor:
-    is_token = target_out != PAD
-    is_right = (logits.argmax(dim=-1) == target_out) & is_token
+def _accuracy_by_rows(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    is_token = tgt_out != PAD
+    is_right = (logits.argmax(dim=-1) == tgt_out) & is_token
     return (is_right.sum(dim=1) / is_token.sum(dim=1)).mean()
 
 
-def _whole_rows(logits: Tensor, target_out: Tensor) -> Tensor:
-    is_right = logits.argmax(dim=-1) == target_out
-    return (is_right | (target_out == PAD)).all(dim=1).float().mean()
+def _whole_rows(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    is_right = logits.argmax(dim=-1) == tgt_out
+    return (is_right | (tgt_out == PAD)).all(dim=1).float().mean()
 
 
-def _number_right(logits: Tensor, target_out: Tensor) -> Tensor:
-    is_right = logits.argmax(dim=-1) == target_out
-    return (is_right & (target_out != PAD)).float().sum()
+def _number_right(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    is_right = logits.argmax(dim=-1) == tgt_out
+    return (is_right & (tgt_out != PAD)).float().sum()
 
 
 check_accuracy = SelfCheck(
