@@ -17,7 +17,7 @@ READY := $(VENV)/.ready
 # With torch's own index out of reach, pip must give up at once.
 TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
 
-.PHONY: book test check format notebooks pdf serve site-test site-extras newest links \
+.PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras newest links \
   address mutants extras clean
 
 book: $(READY)
@@ -43,7 +43,8 @@ notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams --log-level WARN \
 	  $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
-	  --extra-keys "cell.metadata.execution metadata.language_info.version metadata.widgets" \
+	  --extra-keys "cell.metadata.execution metadata.language_info.version metadata.widgets \
+	  metadata.jupytext" \
 	  $(NOTEBOOKS)
 
 # Builds, prints the pages, and builds again, so that they link to the PDF.
@@ -54,6 +55,10 @@ pdf: book site-extras
 # Opens every page in a real browser.
 site-test: pdf
 	$(BIN)/pytest tests/site -n $(WORKERS)
+
+# Breaks a copy of the built site in many ways, one at a time: each must make a test fail.
+site-breakages: site-test
+	$(BIN)/python -m tests.site.breakages
 
 # Builds again and reloads the browser whenever a file changes.
 serve: site-extras
@@ -101,7 +106,8 @@ extras: $(READY)
 # browser is installed only where there is none.
 site-extras: $(READY)
 	$(BIN)/python -m pip install --quiet -r tests/site/requirements.txt
-	@command -v chromium google-chrome >/dev/null || $(BIN)/playwright install chromium
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-book
 benchmark-%: extras

@@ -9,6 +9,7 @@ so that MyST-NB meets it and fails the build in its own words.
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from jupyter_cache import get_cache
@@ -18,25 +19,25 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 
-def package_digest(root: Path) -> str:
-    """A digest of everything outside a chapter that can change its outputs."""
-    digest = hashlib.sha256()
-    paths = [
-        *sorted(root.glob("transformer/**/*.py")),
-        *sorted(root.glob("benchmarks/results/*.json")),
-        root / "requirements.txt",
-    ]
-    for path in paths:
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+# Everything outside a chapter that can change its outputs.
+SOURCES = ("transformer/**/*.py", "benchmarks/results/*.json", "requirements.txt")
+
+
+def digest(root: Path, patterns: Iterable[str]) -> str:
+    """A digest of the names and the contents of all files that match."""
+    whole = hashlib.sha256()
+    for pattern in patterns:
+        for path in sorted(root.glob(pattern)):
+            whole.update(path.relative_to(root).as_posix().encode())
+            whole.update(path.read_bytes())
+    return whole.hexdigest()[:16]
 
 
 def choose_cache(app: Sphinx, config: Config) -> None:
     """Choose the cache by the digest; keep progress bars out of the pages."""
     root = Path(app.srcdir)
     config.nb_execution_cache_path = str(
-        root / "_build/.jupyter_cache" / package_digest(root)
+        root / "_build/.jupyter_cache" / digest(root, SOURCES)
     )
     os.environ["TQDM_DISABLE"] = "1"
 
