@@ -18,7 +18,6 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
-
 # Everything outside a chapter that can change its outputs.
 SOURCES = ("transformer/**/*.py", "benchmarks/results/*.json", "requirements.txt")
 
