@@ -235,8 +235,8 @@ MUTANTS = [
     Mutant(
         "cross-attention that reads the target itself",
         "decoder.py",
-        "x, memory, memory, memory_mask, cache=source",
-        "x, x, x, cache=source",
+        "x, memory, memory, memory_mask, cache=cached_memory",
+        "x, x, x, cache=cached_memory",
         "test_transformer.py::test_every_source_token_changes_every_logit_row",
     ),
     Mutant(

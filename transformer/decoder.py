@@ -58,14 +58,14 @@ class DecoderLayer(nn.Module):
             cache: what this layer remembers of earlier positions.
         """
         past = cache.self_attention if cache else None
-        source = cache.cross_attention if cache else None
+        cached_memory = cache.cross_attention if cache else None
         x = self.self_attention_add_norm(
             x, lambda x: self.self_attention(x, x, x, tgt_mask, cache=past)[0]
         )
         x = self.cross_attention_add_norm(
             x,
             lambda x: self.cross_attention(
-                x, memory, memory, memory_mask, cache=source
+                x, memory, memory, memory_mask, cache=cached_memory
             )[0],
         )
         return self.feed_forward_add_norm(x, self.feed_forward)

@@ -96,7 +96,9 @@ def test_true_is_not_one():
 
 def test_a_tensor_is_not_a_number():
     assert difference(torch.tensor(3), 3)
-    assert difference(torch.tensor(3.0), 3.0)
+    assert difference(torch.tensor(3.0), 3.0) == (
+        "a float is wanted, but your answer is a tensor: `.item()` takes the number out"
+    )
 
 
 def test_large_tensors_are_shown_by_shape():

@@ -107,6 +107,11 @@ def difference(result: Any, expected: Any) -> str | None:
         return _tensor_difference(result, expected)
     if isinstance(expected, (list, tuple)):
         return _sequence_difference(result, expected)
+    if isinstance(result, Tensor):
+        return (
+            f"a {type(expected).__name__} is wanted, but your answer is a tensor: "
+            "`.item()` takes the number out"
+        )
     if isinstance(expected, float):
         close = isinstance(result, (int, float)) and math.isclose(
             result, expected, rel_tol=1e-4, abs_tol=1e-6
@@ -118,7 +123,7 @@ def difference(result: Any, expected: Any) -> str | None:
 def _same(result: Any, expected: Any) -> bool:
     if isinstance(expected, bool) != isinstance(result, bool):
         return False
-    return not isinstance(result, Tensor) and bool(result == expected)
+    return bool(result == expected)
 
 
 def _unlike(result: Any, expected: Any) -> str:
