@@ -159,7 +159,7 @@ check_tokens_to_sum = SelfCheck(
 
 def _count_carries(a: Tensor, b: Tensor) -> Tensor:
     count, carry = torch.zeros_like(a), torch.zeros_like(a)
-    for place in (1, 10):
+    for place in (1, 10, 100):
         carry = (a // place % 10 + b // place % 10 + carry) // 10
         count += carry
     return count
@@ -167,38 +167,48 @@ def _count_carries(a: Tensor, b: Tensor) -> Tensor:
 
 def _carry_cases() -> list[tuple]:
     pairs = [
-        # none, units, tens, both; and the tens carry only because the units did.
-        [(12, 34), (57, 26), (70, 50), (88, 77), (57, 43)],
-        [(0, 0), (99, 1), (1, 99), (99, 99), (90, 10), (45, 54), (9, 90), (45, 55)],
-        [(95, 5), (94, 5), (5, 5)],
+        # none; one alone at each place; all; one that causes the next, and the next.
+        [(123, 456), (157, 226), (170, 250), (700, 500), (888, 777), (257, 743)],
+        [(0, 0), (999, 1), (1, 999), (999, 999), (90, 10), (450, 549), (455, 45)],
+        [(95, 5), (94, 5), (950, 50), (5, 5), (505, 505)],
     ]
     return [tuple(torch.tensor(numbers).T.contiguous()) for numbers in pairs]
 
 
+def _carried(a: Tensor, b: Tensor, places: tuple, least: int = 10) -> Tensor:
+    count, carry = torch.zeros_like(a), torch.zeros_like(a)
+    for place in places:
+        carry = (a // place % 10 + b // place % 10 + carry >= least).long()
+        count += carry
+    return count
+
+
+def _without_hundreds(a: Tensor, b: Tensor) -> Tensor:
+    return _carried(a, b, (1, 10))
+
+
 def _units_only(a: Tensor, b: Tensor) -> Tensor:
-    return (a % 10 + b % 10) // 10
+    return _carried(a, b, (1,))
+
+
+def _hundreds_only(a: Tensor, b: Tensor) -> Tensor:
+    return (a + b) // 1000
 
 
 def _each_column_alone(a: Tensor, b: Tensor) -> Tensor:
-    return (a % 10 + b % 10) // 10 + (a // 10 + b // 10) // 10
+    return sum((a // place % 10 + b // place % 10) // 10 for place in (1, 10, 100))
 
 
 def _nine_is_enough(a: Tensor, b: Tensor) -> Tensor:
-    units = a % 10 + b % 10 >= 9
-    return units.long() + (a // 10 + b // 10 + units >= 9).long()
+    return _carried(a, b, (1, 10, 100), least=9)
 
 
 def _more_than_ten(a: Tensor, b: Tensor) -> Tensor:
-    units = a % 10 + b % 10 > 10
-    return units.long() + (a // 10 + b // 10 + units > 10).long()
+    return _carried(a, b, (1, 10, 100), least=11)
 
 
 def _whether_any(a: Tensor, b: Tensor) -> Tensor:
     return _count_carries(a, b).clamp(max=1)
-
-
-def _tens_only(a: Tensor, b: Tensor) -> Tensor:
-    return (a + b) // 100
 
 
 check_count_carries = SelfCheck(
@@ -207,15 +217,18 @@ check_count_carries = SelfCheck(
     mistakes=(
         Mistake(
             _units_only,
-            "You count the carry out of the units only. The tens carry too.",
+            "You count the carry out of the units only. Tens and hundreds carry too.",
         ),
         Mistake(
-            _tens_only,
-            "You count the carry out of the tens only. The units carry too.",
+            _without_hundreds, "You stop at the tens. The hundreds can carry as well."
+        ),
+        Mistake(
+            _hundreds_only,
+            "You count the carry out of the hundreds only. Units and tens carry too.",
         ),
         Mistake(
             _each_column_alone,
-            "You look at each column alone. In 57 + 43 the tens carry only because the "
+            "You look at each column alone. In 257 + 743 the tens carry only because the "
             "units did: add the carry to the next column.",
         ),
         Mistake(_nine_is_enough, "A column carries from 10 on, not from 9 on."),
