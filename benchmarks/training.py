@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measure import take_turns, times_as_fast, write_results
 from transformer import AdditionTask, Batch, Transformer, train_step
@@ -32,6 +33,10 @@ CHAPTER_9 = "chapter 9: 64 wide, 128 sums"
 WIDE = "512 wide, 8 × 128 tokens, vocabulary 1,000"
 WIDE_LARGE_VOCABULARY = "512 wide, 8 × 128 tokens, vocabulary 8,000"
 ROUNDS = {CHAPTER_9: 60, WIDE: 9, WIDE_LARGE_VOCABULARY: 9}
+
+# Compiled code that both sides call, on matrices of the same sizes.
+ATTENTION_KERNEL = "aten::_scaled_dot_product_flash_attention_for_cpu"
+KERNELS = ("aten::mm", "aten::addmm", ATTENTION_KERNEL, f"{ATTENTION_KERNEL}_backward")
 
 
 def build(size: str, dropout: float) -> tuple[Transformer, Batch]:
@@ -64,6 +69,15 @@ def build_step(size: str, contender: str, dropout: float = 0.0) -> Callable[[], 
             train_step(model, batch, optimizer)
 
     return step
+
+
+def kernel_share(step: Callable[[], None]) -> float:
+    """Share of a step's time inside matrix products and the fused attention."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        step()
+    times = {x.key: x.self_cpu_time_total for x in profiler.key_averages()}
+    return sum(times.get(name, 0.0) for name in KERNELS) / sum(times.values())
 
 
 def peak_memory(size: str, contender: str) -> float:
@@ -111,6 +125,11 @@ def measure(size: str, dropout: float) -> dict:
         "seconds": seconds,
         "share_of_torch": share,
         "peak_megabytes": {name: peak_memory(size, name) for name in contenders}
+        if dropout == 0
+        else None,
+        "kernel_share": {
+            name: kernel_share(build_step(size, name)) for name in (TORCH, OURS)
+        }
         if dropout == 0
         else None,
     }
