@@ -29,7 +29,7 @@ OURS = "Transformer"
 OBSERVED = "Transformer, attention observed"
 TORCH = "torch.nn.Transformer"
 
-CHAPTER_9 = "chapter 9: 64 wide, 128 sums"
+CHAPTER_9 = "chapter 9's model, 128 sums"
 WIDE = "512 wide, 8 × 128 tokens, vocabulary 1,000"
 WIDE_LARGE_VOCABULARY = "512 wide, 8 × 128 tokens, vocabulary 8,000"
 ROUNDS = {CHAPTER_9: 60, WIDE: 9, WIDE_LARGE_VOCABULARY: 9}
