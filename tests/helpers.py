@@ -3,13 +3,16 @@
 Sizes are unequal primes wherever they can be, so that swapped dimensions show.
 """
 
+import importlib
 import itertools
+import pkgutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
-from transformer import PAD, START, Transformer
+from transformer import PAD, START, Transformer, exercises
 
 SRC_VOCAB, TGT_VOCAB = 11, 13
 BATCH, SRC_LEN, TGT_LEN = 3, 7, 5
@@ -137,3 +140,27 @@ def table_of_chains(*chains, vocab_size=8):
         for token, following in itertools.pairwise(chain):
             table[source, token, following] = 1.0
     return table / table.sum(dim=-1, keepdim=True)
+
+
+def exercise_checks(kind):
+    """All checks of one kind that exercises use, by module and name."""
+    return {
+        f"{module.name}.{name}": check
+        for module in pkgutil.iter_modules(exercises.__path__)
+        for name, check in vars(
+            importlib.import_module(f"transformer.exercises.{module.name}")
+        ).items()
+        if isinstance(check, kind)
+    }
+
+
+def chapters_that_use(check_name):
+    """The text of every chapter that imports and calls a check."""
+    module, function = check_name.split(".")
+    chapters = Path(__file__).parents[1].glob("book/*.ipynb")
+    return [
+        text
+        for path in chapters
+        if f"transformer.exercises.{module} import" in (text := path.read_text("utf-8"))
+        and f"{function}(" in text
+    ]

@@ -1,24 +1,13 @@
 """Every check of an exercise accepts the truth and knows the mistakes it names."""
 
-import importlib
-import pkgutil
 import re
-from pathlib import Path
 
 import pytest
+from helpers import chapters_that_use, exercise_checks
 
-from transformer import exercises
 from transformer.exercises.self_check import SelfCheck
 
-ROOT = Path(__file__).parents[2]
-CHECKS = {
-    f"{module.name}.{name}": check
-    for module in pkgutil.iter_modules(exercises.__path__)
-    for name, check in vars(
-        importlib.import_module(f"transformer.exercises.{module.name}")
-    ).items()
-    if isinstance(check, SelfCheck)
-}
+CHECKS = exercise_checks(SelfCheck)
 MISTAKES = [
     pytest.param(check, mistake, id=f"{name}-{mistake.answer.__name__}")
     for name, check in CHECKS.items()
@@ -51,12 +40,5 @@ def test_each_typical_mistake_gets_its_own_hint(check, mistake):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_each_check_is_used_in_a_chapter_and_says_right_there(name):
-    module, function = name.split(".")
-    calling = [
-        text
-        for path in ROOT.glob("book/*.ipynb")
-        if f"transformer.exercises.{module} import" in (text := path.read_text("utf-8"))
-        and f"{function}(" in text
-    ]
-    assert len(calling) == 1
-    assert "✓ Right on all" in calling[0]
+    (chapter,) = chapters_that_use(name)
+    assert "✓ Right on all" in chapter

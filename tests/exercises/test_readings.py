@@ -1,28 +1,17 @@
 """Checks of what a reader has read off a figure, or foretold, and the runs behind one."""
 
-import importlib
-import pkgutil
-from pathlib import Path
-
 import pytest
 import torch
+from helpers import chapters_that_use, exercise_checks
 
-from transformer import END, CopyTask, exercises
+from transformer import END, CopyTask
 from transformer.exercises.troubleshooting import (
     Reading,
     check_causes,
     unlabelled_runs,
 )
 
-ROOT = Path(__file__).parents[2]
-CHECKS = {
-    f"{module.name}.{name}": check
-    for module in pkgutil.iter_modules(exercises.__path__)
-    for name, check in vars(
-        importlib.import_module(f"transformer.exercises.{module.name}")
-    ).items()
-    if isinstance(check, Reading)
-}
+CHECKS = exercise_checks(Reading)
 WRONG = [
     pytest.param(check, name, answer, id=f"{label}-{name}-{answer}")
     for label, check in CHECKS.items()
@@ -99,15 +88,8 @@ def test_checking_prints_the_verdict(capsys):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_each_check_is_used_in_a_chapter_and_says_right_there(name):
-    module, function = name.split(".")
-    calling = [
-        text
-        for path in ROOT.glob("book/*.ipynb")
-        if f"transformer.exercises.{module} import" in (text := path.read_text("utf-8"))
-        and f"{function}(" in text
-    ]
-    assert len(calling) == 1
-    assert f"✓ Right on all {len(CHECKS[name].right)}." in calling[0]
+    (chapter,) = chapters_that_use(name)
+    assert f"✓ Right on all {len(CHECKS[name].right)}." in chapter
 
 
 @pytest.fixture
