@@ -582,6 +582,13 @@ MUTANTS = [
         "test_packed.py::test_training_the_model_further_is_seen_at_the_next_decoding",
     ),
     Mutant(
+        "packed decoding that never calls a hook and does not say so",
+        "packed.py",
+        "if module._forward_hooks or module._forward_pre_hooks:",
+        "if module._forward_hooks:",
+        "test_packed.py::test_a_hook_that_would_never_be_called_is_refused_by_name",
+    ),
+    Mutant(
         "packed weights read row by row as if they were columns",
         "packed.py",
         "return self.weight.t().contiguous()",

@@ -5,6 +5,7 @@ from transformer import END, PAD, START, Transformer
 from transformer.decoding import decode_uncached
 from transformer.intervention import edit_attention
 from transformer.observation import record_attention
+from transformer.packed import PackedTransformer
 
 CROSS = "decoder.layers.1.cross_attention"
 SRC = torch.tensor([[5, 6, 7, 8, 9], [10, 11, 12, PAD, PAD]])
@@ -82,6 +83,23 @@ def test_it_acts_on_uncached_decoding_and_refuses_the_cache(model):
         decode_uncached(*arguments)
         with pytest.raises(ValueError, match="with a cache: use model"):
             model.greedy_decode(*arguments[1:])
+        with pytest.raises(ValueError, match=f"{CROSS} has a forward hook"):
+            PackedTransformer(model).greedy_decode(*arguments[1:])
+
+
+def test_an_edit_of_the_encoder_acts_on_decoding_with_a_cache(model):
+    def hide_all(query, key, value, mask):
+        return query, key, value, torch.zeros_like(mask)
+
+    def first_logits(decoding_model):
+        cache = decoding_model.start_cache(SRC, capacity=1)
+        return decoding_model.next_logits(torch.tensor([START, START]), cache)
+
+    plain = first_logits(model)
+    with edit_attention(model, {"encoder.layers.0.self_attention": hide_all}):
+        edited = first_logits(model)
+        torch.testing.assert_close(first_logits(PackedTransformer(model)), edited)
+    assert (edited - plain).abs().max() > 1e-3
 
 
 def test_hooks_are_gone_afterwards_even_after_an_error(model):

@@ -209,6 +209,32 @@ def test_a_step_calls_no_module_of_a_decoder_layer():
     assert not calls
 
 
+@pytest.mark.parametrize(
+    "name", ["decoder.layers.1.cross_attention", "output_projection"]
+)
+def test_a_hook_that_would_never_be_called_is_refused_by_name(name):
+    model = lively_model()
+    packed = PackedTransformer(model)
+    module = model.get_submodule(name)
+    for register in (module.register_forward_hook, module.register_forward_pre_hook):
+        handle = register(lambda *_arguments: None)
+        with pytest.raises(ValueError, match=f"^{name} has a forward hook"):
+            packed.greedy_decode(sources(), 9, START, END)
+        handle.remove()
+    packed.greedy_decode(sources(), 9, START, END)
+
+
+def test_hooks_on_what_packed_decoding_does_call_are_called():
+    model = lively_model()
+    model.output_projection = nn.Sequential(model.output_projection)
+    calls = []
+    for name in ("encoder.layers.0", "output_projection"):
+        module = model.get_submodule(name)
+        module.register_forward_hook(lambda *_arguments, name=name: calls.append(name))
+    PackedTransformer(model).greedy_decode(sources(), 2, START, END)
+    assert calls == ["encoder.layers.0", "output_projection"]
+
+
 def test_a_copy_lives_alone():
     packed = PackedTransformer(lively_model())
     twin = copy.deepcopy(packed)

@@ -114,8 +114,9 @@ class MultiHeadAttention(nn.Module):
     those who look: a caller with `need_weights=True`, or a forward hook on this module,
     which receives `(output, weights)`. Looking never changes the output.
 
-    There is no dropout on the weights: the paper applies it to each sub-layer's output
-    only. So the weights that are shown are always the weights that were used.
+    There is no dropout on the weights. The paper applies it to each sub-layer's output and
+    to the sums of embeddings and positions (section 5.4). So the weights that are shown are
+    always the weights that were used.
     """
 
     def __init__(self, d_model: int, num_heads: int) -> None:
@@ -170,7 +171,7 @@ class MultiHeadAttention(nn.Module):
             mask: boolean, broadcastable to `[batch, heads, query, key]`; True = may
                 attend.
             cache: keys and values of earlier positions; those of `key` are appended to
-                it.
+                it. In the shapes of mask and weights, `key` then counts all of them.
             need_weights: also return the attention weights.
 
         Returns:

@@ -20,9 +20,9 @@ class Batch(NamedTuple):
     src: Tensor
     """Source ids `[batch, src_len]`."""
     tgt_in: Tensor
-    """What the decoder reads, `[batch, tgt_len]`: START, then the target."""
+    """What the decoder reads, START and then the target, `[batch, tgt_len]`."""
     tgt_out: Tensor
-    """What the decoder must predict, `[batch, tgt_len]`: the target, then END."""
+    """What the decoder must predict, the target and then END, `[batch, tgt_len]`."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""

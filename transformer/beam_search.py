@@ -21,7 +21,7 @@ MAX_LENGTH_PENALTY = 10
 
 
 class BeamResult(NamedTuple):
-    """The best hypothesis of every row, and its score."""
+    """The best result of every row, and its score."""
 
     tokens: Tensor
     """Ids `[batch, ≤ max_len]`, beginning with START; filled with PAD after END."""
@@ -38,18 +38,19 @@ def beam_search(
     beam_size: int = 4,
     length_penalty: float = 1.0,
 ) -> BeamResult:
-    """Keep the `beam_size` likeliest prefixes of every row and return the best hypothesis.
+    """Keep the `beam_size` likeliest prefixes of every row and return the best result.
 
-    A hypothesis y is scored by `log P(y | x) / |y|^length_penalty`, where `|y|` counts
-    the tokens after START. A prefix that takes END as one of the likeliest continuations
-    has ended: it leaves the beam, which is narrower by one from then on. A row is done when
-    its beam is empty. Prefixes still alive at `max_len` compete as they are.
+    A result y, which papers call a hypothesis, is scored by `log P(y | x) /
+    |y|^length_penalty`, where `|y|` counts the tokens after START. A prefix that takes END
+    as one of the likeliest continuations has ended: it leaves the beam, which is narrower
+    by one from then on. A row is done when its beam is empty. Prefixes still alive at
+    `max_len` compete as they are.
 
     Args:
         src: source ids `[batch, src_len]`.
         max_len: longest result, START and END included.
         start_token_id: the first token of every row.
-        end_token_id: the token after which a hypothesis has ended.
+        end_token_id: the token after which a result has ended.
         beam_size: prefixes followed at once; 1 equals greedy decoding.
         length_penalty: 0 compares plain log-probabilities, which favours short results.
 
@@ -76,7 +77,7 @@ def beam_search(
 
 
 class _Beams:
-    """The live prefixes `[batch, beam, length]`, and each row's best ended hypothesis.
+    """The live prefixes `[batch, beam, length]`, and each row's best result so far.
 
     In the model the live prefixes are `batch * beam` rows.
     """
@@ -137,7 +138,7 @@ class _Beams:
         return (first_row + parent).flatten()
 
     def end_live_prefixes(self, length_penalty: float) -> None:
-        """Let the prefixes still alive compete with the hypotheses that have ended."""
+        """Let the prefixes still alive compete with the results that have ended."""
         self._remember(self.scores, length_penalty)
 
     def _remember(self, scores: Tensor, length_penalty: float) -> None:

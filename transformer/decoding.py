@@ -1,8 +1,9 @@
 """Writing the target token by token.
 
-Greedy decoding and sampling are one loop, `decode`, with another way to choose the next
-token. The loop owns the key/value cache. `decode_uncached` is the readable oracle: it
-feeds the whole prefix through the model at every step, and must give the same tokens.
+Greedy decoding and sampling are the same loop, `decode`: they differ only in how they
+choose the next token. The loop owns the key/value cache. `decode_uncached` is the readable
+oracle: it feeds the whole prefix through the model at every step, and must give the same
+tokens.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from transformer.position_encoding import PositionalEncoding
 def make_embedding(vocab_size: int, d_model: int) -> nn.Embedding:
     """One vector per token, drawn with standard deviation `d_model^-0.5`.
 
-    `embed` multiplies by `sqrt(d_model)`, so that tokens and positions start out
-    equally loud.
+    `embed` multiplies by `sqrt(d_model)`. So the entries of a token start out with a
+    typical size of 1, those of a position with about 0.7.
     """
     embedding = nn.Embedding(vocab_size, d_model)
     nn.init.normal_(embedding.weight, std=d_model**-0.5)

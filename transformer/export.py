@@ -1,7 +1,7 @@
 """Taking a trained model to production: CTranslate2, a C++ runtime that needs no PyTorch.
 
-CTranslate2 (https://opennmt.net/CTranslate2) is an optional extra:
-`pip install "transformer-book[export]"`.
+CTranslate2 (https://opennmt.net/CTranslate2) is optional: `pip install ctranslate2` or, in
+the folder of the repository, `pip install ".[export]"`.
 """
 
 from __future__ import annotations

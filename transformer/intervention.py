@@ -20,8 +20,10 @@ Edit = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 def edit_attention(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None]:
     """Change the inputs of attention modules inside the block.
 
-    It acts on `model(src, tgt_in)` and on `decode_uncached`. Decoding with a cache keeps
-    keys and values of its own, which no edit could reach, and is refused.
+    It acts on `model(src, tgt_in)` and on `decode_uncached`. Decoding with a cache calls
+    the encoder as ever, so edits of the encoder act there, too. But the decoder then
+    attends to keys and values that are in the cache and that no edit could reach: with an
+    edit of the decoder, it is refused.
 
     Args:
         edits: from module name, such as `decoder.layers.1.cross_attention`, to a
@@ -30,8 +32,9 @@ def edit_attention(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None
             these four, changed.
 
     Raises:
-        TypeError: if a name does not belong to a `MultiHeadAttention`.
-        ValueError: at the forward pass, if it decodes with a cache.
+        AttributeError: if the model has no module of that name.
+        TypeError: if the module of that name is no `MultiHeadAttention`.
+        ValueError: when an edited module of the decoder is to decode with a cache.
     """
     modules = {name: model.get_submodule(name) for name in edits}
     for name, module in modules.items():

@@ -19,7 +19,8 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     Yields:
         A dictionary from module name, such as `encoder.layers.0.self_attention`, to the
-        weights of its latest call, `[batch, heads, query, key]`.
+        weights of its latest call: `[batch, heads, query, key]`, of a `SelfAttention`
+        `[batch, query, key]`.
     """
     weights: dict[str, Tensor] = {}
 
@@ -94,8 +95,8 @@ def shape_ledger(records: Sequence[ShapeRecord], names: Mapping[int, str]) -> st
     inputs left of the arrow, outputs right of it.
 
         decoder.layers.0.cross_attention: MultiHeadAttention
-          [batch, target, d_model] [3, 7, 16]   → [batch, target, d_model] [3, 7, 16]
-          [batch, source, d_model] [3, 5, 16]
+          [batch, target, d_model] [3, 7, 16]   → [batch, target, d_model]   [3, 7, 16]
+          [batch, source, d_model] [3, 5, 16]     [batch, 2, target, source] [3, 2, 7, 5]
           [batch, source, d_model] [3, 5, 16]
           [batch, 1, 1, source]    [3, 1, 1, 5]
 

@@ -26,7 +26,7 @@ from transformer.transformer import Transformer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The number of rows for which oneDNN chooses its blocks; it multiplies any number of them.
+#: The number of rows for which oneDNN arranges its blocks; it multiplies any number.
 TYPICAL_ROWS = 32
 
 
@@ -36,8 +36,9 @@ class PackedTransformer(nn.Module):
     `greedy_decode`, `generate` and `beam_search` are called as on the model itself. When
     decoding begins and the weights have changed since the last time, they are packed anew,
     so training `model` further is safe. (Only what is written through `parameter.data`
-    escapes PyTorch's own count of changes, and this one.) Forward hooks on the decoder's
-    layers and on the output projection see nothing here; to observe, decode with `model`.
+    escapes PyTorch's own count of changes, and this one.) No module of the decoder's layers
+    is called, nor the output projection. So forward hooks on these are refused; to observe
+    or to edit, decode with `model`.
     """
 
     def __init__(self, model: Transformer) -> None:
@@ -74,7 +75,12 @@ class PackedTransformer(nn.Module):
 
     @torch.no_grad()
     def start_cache(self, src: Tensor, capacity: int) -> PackedCache:
-        """As `Transformer.start_cache`; packs the decoder's weights."""
+        """As `Transformer.start_cache`; packs the decoder's weights.
+
+        Raises:
+            ValueError: if a module that no step calls has a forward hook.
+        """
+        self._refuse_hooks()
         cache = self.model.start_cache(src, capacity)
         return PackedCache(cache.layers, cache.memory_mask, self._pack())
 
@@ -89,6 +95,18 @@ class PackedTransformer(nn.Module):
         for layer, past in zip(layers, cache.layers, strict=True):
             x = layer.step(x, past, cache.memory_mask)
         return output_projection(model.decoder.norm(x))
+
+    def _refuse_hooks(self) -> None:
+        """A hook that is never called would leave whoever set it in the dark."""
+        skipped = dict(self.model.decoder.layers.named_modules(prefix="decoder.layers"))
+        if type(self.model.output_projection) is nn.Linear:
+            skipped["output_projection"] = self.model.output_projection
+        for name, module in skipped.items():
+            if module._forward_hooks or module._forward_pre_hooks:
+                raise ValueError(
+                    f"{name} has a forward hook, which packed decoding would never call: "
+                    "decode with the model itself"
+                )
 
     def _pack(self) -> Packing:
         """The packed weights, made anew if a weight has changed since the last call."""

@@ -1,4 +1,4 @@
-"""The machine the code runs on: device, seed, training or evaluation mode."""
+"""The device the code runs on, and evaluation mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -257,8 +257,9 @@ def from_torch(model: TorchTransformer) -> Transformer:
 def torch_names(model: Transformer) -> dict[str, list[str]]:
     """Every parameter of `to_torch(model)`, and those of `model` it is stacked from.
 
-    PyTorch keeps the query, key and value projections of a self-attention one above the
-    other in a single matrix, `in_proj_weight`; every other parameter has one counterpart.
+    PyTorch keeps the query, key and value projections of each attention one above the
+    other: the three matrices as `in_proj_weight`, the three biases as `in_proj_bias`.
+    Every other parameter has one counterpart.
     """
     names: dict[str, list[str]] = {}
     for ours in model.state_dict():

@@ -220,8 +220,8 @@ def train(
         held_out: batches never trained on; evaluated every `evaluate_every` steps and
             at the end.
         patience: stop after this many evaluations in a row without a lower held-out
-            loss, and put the best weights back. None: never stop early, keep the last
-            weights.
+            loss; at the end, stopped or not, put the weights with the lowest one back.
+            None: never stop early, keep the last weights.
         progress: show a bar, which vanishes at the end. (The environment variable
             `TQDM_DISABLE=1` switches it off too.)
 

@@ -105,7 +105,8 @@ class Transformer(nn.Module):
             num_decoder_layers: depth of the decoder.
             d_ff: width inside the feed-forward networks.
             max_len: longest source or target, in tokens.
-            dropout: share of each sub-layer's output that training drops, in [0, 1).
+            dropout: share of each sub-layer's output, and of the sums of embeddings and
+                positions, that training drops, in [0, 1).
             norm_first: False: post-norm, as in the paper. True: pre-norm.
             pad_token_id: the id that fills short rows.
             final_norm: whether a last layer norm closes each stack. None: pre-norm
