@@ -559,7 +559,15 @@ MUTANTS = [
         "",
         "test_beam_search.py::test_a_length_penalty_favours_longer_results",
     ),
-    # Packed weights, checkpoints, other runtimes
+    # Observation, packed weights, checkpoints, other runtimes
+    Mutant(
+        "recorded shapes without what is passed by keyword",
+        "observation.py",
+        "inputs = (*inputs, *options.values())",
+        "inputs = (*inputs,)",
+        "test_observation.py::"
+        "test_shapes_of_tensors_passed_by_keyword_are_recorded_behind_the_others",
+    ),
     Mutant(
         "packed step with key and value exchanged",
         "packed.py",

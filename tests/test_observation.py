@@ -186,6 +186,18 @@ def test_shapes_are_recorded_call_by_call_in_the_order_of_ending():
     ]
 
 
+def test_shapes_of_tensors_passed_by_keyword_are_recorded_behind_the_others():
+    model = small_model()
+    src, tgt_in = small_batch()
+    with record_shapes(model) as records:
+        model(src, tgt_in=tgt_in)
+        model.next_logits(tgt_in[:, 0], model.start_cache(src, capacity=1))
+    calls = {record.module: record.inputs for record in records}
+    assert calls[""] == [[3, 7], [3, 5]]
+    # One new vector a row, and the mask of the source.
+    assert calls["decoder.layers.0"] == [[3, 1, 14], [3, 1, 1, 7]]
+
+
 CROSS_CALL = ShapeRecord(
     "cross",
     "MultiHeadAttention",

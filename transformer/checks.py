@@ -1,6 +1,7 @@
 """Checks at the door: wrong input is refused at once, with the numbers that show why.
 
-Only public entry points call these. Inner loops work on values that have passed.
+A module checks its vectors at every call. Decoding with a cache checks ids before the first
+step only: `next_logits` does not look at them.
 """
 
 import math

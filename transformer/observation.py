@@ -57,13 +57,18 @@ class ShapeRecord(NamedTuple):
 def record_shapes(model: nn.Module) -> Iterator[list[ShapeRecord]]:
     """Collect the shapes of all tensors that enter and leave each module inside the block.
 
+    Tensors passed by keyword are listed behind the others.
+
     Yields:
         A list with one `ShapeRecord` a call, in the order in which the calls ended.
     """
     records: list[ShapeRecord] = []
 
     def hook_for(name: str) -> Callable:
-        def keep(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        def keep(
+            module: nn.Module, inputs: tuple, options: dict, output: Tensor | tuple
+        ) -> None:
+            inputs = (*inputs, *options.values())
             outputs = output if isinstance(output, tuple) else (output,)
             records.append(
                 ShapeRecord(
@@ -74,7 +79,7 @@ def record_shapes(model: nn.Module) -> Iterator[list[ShapeRecord]]:
         return keep
 
     handles = [
-        module.register_forward_hook(hook_for(name))
+        module.register_forward_hook(hook_for(name), with_kwargs=True)
         for name, module in model.named_modules()
     ]
     try:

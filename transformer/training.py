@@ -169,7 +169,7 @@ class History:
     held_out_accuracy: list[float] = field(default_factory=list)
     """Held-out token accuracy after each of these steps, dropout off."""
     stopped_early: bool = False
-    """Whether the held-out loss stopped improving before the last step."""
+    """Whether `patience` ended the run before its last step."""
 
     @property
     def num_steps(self) -> int:

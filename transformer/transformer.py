@@ -94,7 +94,7 @@ class Transformer(nn.Module):
         pad_token_id: int = PAD,
         final_norm: bool | None = None,
     ) -> None:
-        """Build the model. The two vocabulary sizes alone give the paper's base model.
+        """Build the model. All other sizes default to those of the paper's base model.
 
         Args:
             src_vocab_size: number of different source tokens.
