@@ -142,7 +142,7 @@ def measure_batch(contenders: dict[str, Decode], batch: int, rounds: int) -> dic
     }
 
 
-def measure_growth(contenders: dict[str, Decode], rounds: int = 2) -> list[dict]:
+def measure_growth(contenders: dict[str, Decode], rounds: int = 5) -> list[dict]:
     """Seconds for one source and ever more new tokens."""
     src = torch.randint(3, VOCAB_SIZE, (1, SRC_LEN))
     growth = []
