@@ -35,15 +35,13 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Runs of the same notebook on the same machine leave an empty diff. So the outputs of cells
-# that show times, tagged not-stored, are only on the pages, whose build executes them.
+# Runs of the same notebook on the same machine leave an empty diff.
 notebooks: $(READY)
 	printf '%s\n' $(NOTEBOOKS) | TQDM_DISABLE=1 xargs -P $(WORKERS) -n 1 \
 	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN \
 	  --ExecutePreprocessor.record_timing=False
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams --log-level WARN \
-	  --TagRemovePreprocessor.enabled=True \
-	  --TagRemovePreprocessor.remove_all_outputs_tags not-stored $(NOTEBOOKS)
+	  $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id \
 	  --extra-keys "cell.metadata.execution metadata.language_info.version metadata.widgets \
 	  metadata.jupytext" \
