@@ -46,6 +46,16 @@ def test_no_cell_is_skipped_or_excused_in_another_way(notebook):
         assert not re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)", cell.source)
 
 
+def test_the_code_of_a_solution_is_folded_in_jupyterlab_and_no_other_is(notebook):
+    in_solution = False
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code":
+            folded = {"source_hidden": True, "outputs_hidden": True}
+            assert cell.metadata.get("jupyter", {}) == (folded if in_solution else {})
+        for start_or_end in re.findall(r"\{solution-(start|end)\}", cell.source):
+            in_solution = start_or_end == "start"
+
+
 def test_no_output_holds_an_error_a_warning_or_a_path_of_the_machine(notebook):
     for cell in code_cells(notebook):
         for output in cell.outputs:
