@@ -92,6 +92,12 @@ def assert_same_weights(model, weights):
     assert all(torch.equal(state[name], weights[name]) for name in weights)
 
 
+def assert_above(bound, measured, name, record_property):
+    """What training has reached exceeds `bound`; `make rounding` collects by how much."""
+    record_property(name, f"{measured} > {bound}")
+    assert measured > bound
+
+
 class TableModel(nn.Module):
     """A stand-in whose next-token probabilities are read from a table.
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("transformer", "tests", "pyproject.toml")
 WORKERS = 2
-# Loading the last two would take a quarter of the time.
-UNUSED_PLUGINS = ("cacheprovider", "nbval", "hypothesispytest")
+# Loading them would take time.
+UNUSED_PLUGINS = ("cacheprovider", "hypothesispytest")
 
 
 class Mutant(NamedTuple):
@@ -101,6 +101,14 @@ MUTANTS = [
         "weights = attention_weights(queries, keys, mask) if observed else None\n"
         "        output = weights @ values if observed else output\n",
         "test_properties.py::test_observing_changes_no_logit_bit_for_bit",
+    ),
+    # Tasks
+    Mutant(
+        "sums held out in one order only",
+        "tasks.py",
+        "held_out = torch.cat([chosen, chosen.flip(1)])",
+        "held_out = shuffled[:num_held_out]",
+        "test_tasks.py::test_no_held_out_pair_is_seen_in_the_other_order",
     ),
     # Masks
     Mutant(

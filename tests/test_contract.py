@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from helpers import decisive_model, small_batch, small_model
+from helpers import assert_above, decisive_model, small_batch, small_model
 from torch import nn
 
 import transformer
@@ -205,16 +205,15 @@ def test_the_models_masks_are_its_own():
     torch.testing.assert_close(wide[real], model(src, tgt_in)[real])
 
 
-def test_five_hundred_steps_learn_to_copy_five_of_five():
+@pytest.mark.trains
+def test_five_hundred_steps_learn_to_copy(record_property):
     task = transformer.CopyTask(vocab_size=15)
     model = Transformer(15, 15, 64, 4, 2, 2, 256, max_len=32, dropout=0.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    data = task.batches(32, torch.Generator().manual_seed(0))
-    history = transformer.train(model, data, optimizer, 500, progress=False)
-    assert history.loss[-1] < history.loss[0] / 4
-    fresh = task.sample(5, torch.Generator().manual_seed(1))
-    decoded = model.greedy_decode(fresh.src, 12, transformer.START, transformer.END)
-    for source, written in zip(fresh.src.tolist(), decoded.tolist(), strict=True):
-        symbols = [token for token in source if token != transformer.PAD]
-        ended = [transformer.START, *symbols, transformer.END]
-        assert written == ended + [transformer.PAD] * (len(written) - len(ended))
+    data = task.batches(64, torch.Generator().manual_seed(0))
+    transformer.train(model, data, optimizer, 500, progress=False)
+    fresh = task.sample(997, torch.Generator().manual_seed(1))
+    decoded = model.greedy_decode(fresh.src, 10, transformer.START, transformer.END)
+    written = torch.nn.functional.pad(decoded[:, 1:], (0, 10 - decoded.size(1)))
+    share = (written == fresh.tgt_out).all(dim=1).double().mean().item()
+    assert_above(0.9, share, "share of exact copies", record_property)

@@ -786,10 +786,17 @@ CASES = {
         ValueError,
         "^num_digits must be at most 18, got 19$",
     ),
-    "holding every pair out": (
-        lambda: AdditionTask(1).split(100, generator()),
+    "holding more pairs out than have two orders": (
+        lambda: AdditionTask(1).split(92, generator()),
         ValueError,
-        r"^num_held_out \(100\) must be below the 100 pairs$",
+        r"^num_held_out \(92\) must be even and at most 90: pairs are held out in both "
+        "orders$",
+    ),
+    "holding one order of a pair out": (
+        lambda: AdditionTask(1).split(31, generator()),
+        ValueError,
+        r"^num_held_out \(31\) must be even and at most 90: pairs are held out in both "
+        "orders$",
     ),
     "holding no pair out": (
         lambda: AdditionTask(1).split(0, generator()),

@@ -156,6 +156,7 @@ def trained(vocab_size, batches):
     return model
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("task", ["copying", "adding"])
 def test_a_trained_model_writes_the_same_tokens(exported, request, task):
     model, src = request.getfixturevalue(task)

@@ -105,6 +105,18 @@ def test_splitting_deals_out_every_pair_once():
     assert len(together) == 10_000
 
 
+def test_no_held_out_pair_is_seen_in_the_other_order():
+    seen, held_out = AdditionTask().split(1_000, seeded())
+    seen_in_some_order = {frozenset(pair) for pair in seen.tolist()}
+    assert not seen_in_some_order & {frozenset(pair) for pair in held_out.tolist()}
+
+
+def test_all_pairs_of_two_numbers_can_be_held_out():
+    seen, held_out = AdditionTask(1).split(90, seeded())
+    assert sorted(seen.tolist()) == [[number, number] for number in range(10)]
+    assert len(held_out) == 90
+
+
 def test_splitting_shuffles_and_follows_the_seed():
     task = AdditionTask()
     _, first = task.split(1_000, seeded(1))

@@ -89,15 +89,30 @@ class AdditionTask:
     def split(
         self, num_held_out: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Shuffle all pairs; return those to train on, and `num_held_out` to keep apart."""
+        """Keep `num_held_out` pairs apart, an even number; shuffle the others.
+
+        Adding is symmetric, so one order of a pair would give the other away: both are
+        held out together. A number plus itself has one order, and is always seen.
+
+        Returns:
+            `(seen, held_out)`, `[10^(2 * num_digits) - num_held_out, 2]` and
+            `[num_held_out, 2]`.
+        """
         pairs = self.all_pairs()
+        one_order = pairs[pairs[:, 0] < pairs[:, 1]]
         check_positive_int("num_held_out", num_held_out)
-        if num_held_out >= len(pairs):
+        if num_held_out % 2 or num_held_out > 2 * len(one_order):
             raise ValueError(
-                f"num_held_out ({num_held_out}) must be below the {len(pairs)} pairs"
+                f"num_held_out ({num_held_out}) must be even and at most "
+                f"{2 * len(one_order)}: pairs are held out in both orders"
             )
-        pairs = pairs[torch.randperm(len(pairs), generator=generator)]
-        return pairs[num_held_out:], pairs[:num_held_out]
+        shuffled = one_order[torch.randperm(len(one_order), generator=generator)]
+        chosen = shuffled[: num_held_out // 2]
+        held_out = torch.cat([chosen, chosen.flip(1)])
+        is_seen = torch.ones(len(pairs), dtype=torch.bool)
+        is_seen[held_out @ torch.tensor([10**self.num_digits, 1])] = False
+        seen = pairs[is_seen]
+        return seen[torch.randperm(len(seen), generator=generator)], held_out
 
     def make_batch(self, pairs: Tensor) -> Batch:
         """Write `pairs [batch, 2]`, numbers of type int64, as tokens."""

@@ -1,0 +1,158 @@
+"""What `benchmarks.rounding` changes in a process that runs tests or a notebook.
+
+It is loaded as a plugin by pytest and as a startup file by the notebooks' kernels, and
+reads from the environment what to do:
+
+- `ROUNDING_NOISE=k` multiplies every weight of every freshly built `Transformer` by a
+  number within about a millionth of 1, the k-th choice of such numbers. That is what
+  another processor's rounding does: the same model, and soon another training.
+- `ROUNDING_SEEDS=k` adds 1,000 k to every seed that a notebook's cells set.
+- `ROUNDING_THREADS=n` computes with n threads, whatever the code asks for.
+- `ROUNDING_LOG=file` appends every comparison that a cell prints or asserts, as JSON: the
+  text, whether it holds, and by how much.
+"""
+
+import ast
+import functools
+import json
+import operator
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transformer import Transformer
+
+#: Relative size of the noise, about eight times the resolution of float32.
+NOISE = 1e-6
+#: Larger than any seed in the book, so that no two runs share one.
+SEED_DISTANCE = 1_000
+
+COMPARISONS: dict[type[ast.cmpop], tuple[Callable[[Any, Any], Any], int]] = {
+    ast.Lt: (operator.lt, -1),
+    ast.LtE: (operator.le, -1),
+    ast.Gt: (operator.gt, +1),
+    ast.GtE: (operator.ge, +1),
+}
+
+
+def add_noise(run: int) -> None:
+    """Let every `Transformer` that is built from now on differ a little from what it was.
+
+    The noise depends on `run` alone: two models that are built alike stay alike.
+    """
+    build = Transformer.__init__
+
+    @functools.wraps(build)
+    def build_with_noise(self: Transformer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        generator = torch.Generator().manual_seed(run)
+        with torch.no_grad():
+            for weight in self.parameters():
+                noise = torch.randn(weight.shape, generator=generator, device="cpu")
+                weight.mul_(1 + NOISE * noise.to(weight.device))
+
+    Transformer.__init__ = build_with_noise
+
+
+def keep_threads(count: int) -> None:
+    """Compute with `count` threads, and let nobody change that."""
+    torch.set_num_threads(count)
+    torch.set_num_threads = lambda _count: None
+
+
+class OtherSeeds(ast.NodeTransformer):
+    """Add a distance to what is passed to `manual_seed`."""
+
+    def __init__(self, run: int) -> None:
+        """Remember how far away the seeds of this run are."""
+        self.distance = run * SEED_DISTANCE
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        """`torch.manual_seed(3)` becomes `torch.manual_seed(3 + 1000)`."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "manual_seed":
+            distance = ast.Constant(self.distance)
+            node.args = [ast.BinOp(seed, ast.Add(), distance) for seed in node.args]
+        return ast.fix_missing_locations(node)
+
+
+class Claims(ast.NodeTransformer):
+    """Let `compared` make every comparison within an `assert` or a `print`."""
+
+    def __init__(self) -> None:
+        """Begin outside."""
+        self.is_claim = False
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        """What an assertion says is a claim."""
+        return self._visit_claim(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """What is printed is a claim."""
+        is_print = isinstance(node.func, ast.Name) and node.func.id == "print"
+        return self._visit_claim(node) if is_print else self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """`a < b` becomes `compared("a < b", ["Lt"], a, b)`."""
+        text = ast.unparse(node)
+        self.generic_visit(node)
+        if not self.is_claim or not all(type(op) in COMPARISONS for op in node.ops):
+            return node
+        names = ast.Constant(" ".join(type(op).__name__ for op in node.ops))
+        function = ast.Name("_compared_by_rounding", ast.Load())
+        values = [node.left, *node.comparators]
+        call = ast.Call(function, [ast.Constant(text), names, *values], [])
+        return ast.fix_missing_locations(ast.copy_location(call, node))
+
+    def _visit_claim(self, node: ast.AST) -> ast.AST:
+        outer, self.is_claim = self.is_claim, True
+        self.generic_visit(node)
+        self.is_claim = outer
+        return node
+
+
+def compared(log: Path, text: str, names: str, *values: Any) -> Any:
+    """Compare as the cell does; note the values, and the smallest slack between two."""
+    operators = [COMPARISONS[getattr(ast, name)] for name in names.split()]
+    pairs = list(zip(operators, values[:-1], values[1:], strict=True))
+    results = [compare(left, right) for (compare, _), left, right in pairs]
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError, RuntimeError):
+        return functools.reduce(lambda a, b: a and b, results)
+    slack = min(
+        sign * (left - right)
+        for (_, sign), left, right in zip(
+            operators, numbers[:-1], numbers[1:], strict=True
+        )
+    )
+    entry = {"claim": text, "holds": all(results), "slack": slack, "values": numbers}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    return functools.reduce(lambda a, b: a and b, results)
+
+
+def perturb() -> None:
+    """Do what the environment asks of this process."""
+    if run := int(os.environ.get("ROUNDING_NOISE", 0)):
+        add_noise(run)
+    if count := int(os.environ.get("ROUNDING_THREADS", 0)):
+        keep_threads(count)
+
+
+def perturb_cells(shell: Any) -> None:
+    """Do what the environment asks of a notebook's kernel; `shell` is IPython's."""
+    perturb()
+    if run := int(os.environ.get("ROUNDING_SEEDS", 0)):
+        shell.ast_transformers.append(OtherSeeds(run))
+    if log := os.environ.get("ROUNDING_LOG"):
+        shell.user_ns["_compared_by_rounding"] = functools.partial(compared, Path(log))
+        shell.ast_transformers.append(Claims())
+
+
+def pytest_configure() -> None:
+    """Pytest has loaded this as a plugin."""
+    perturb()

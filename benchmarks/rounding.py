@@ -1,0 +1,339 @@
+"""Would the tests and the chapters hold on a processor that nobody here has?
+
+Numbers are rounded differently by another processor, and a model that is trained with other
+roundings becomes another model. Every test that trains a model, and every notebook, is run
+again
+
+- as other processors would compute, as far as this one can be told to;
+- twenty times with noise of about a millionth in every freshly built model: a stand-in for
+  all other roundings;
+- twenty times with other seeds (notebooks only). Their outputs are then others, so only
+  what is asserted or printed as a comparison counts.
+
+Reported are, for each test and each chapter, how many runs held, and the smallest margin:
+of the slack between what is measured and its bound, the mean divided by the standard
+deviation over twenty runs.
+
+What has been run is kept in `_build/rounding`, as long as neither the package nor the test
+or notebook changes: a run that was interrupted goes on where it stopped.
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import torch
+
+from benchmarks.measure import machine, write_results
+
+ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "_build" / "rounding"
+NUM_RUNS = 20
+TESTS = "tests that train"
+#: Standard deviations between the mean of what is measured and its bound.
+LEAST_MARGIN = 4
+#: Put into the profile of IPython that the notebooks' kernels start with.
+STARTUP = """
+from benchmarks.perturbation import perturb_cells
+perturb_cells(get_ipython())
+del perturb_cells
+"""
+
+
+class Condition(NamedTuple):
+    """One way to run everything."""
+
+    kind: str
+    """`processor`, `noise` or `seeds`."""
+    name: str
+    variable: str
+    """Of the environment; it has `value`."""
+    value: str
+
+
+class Job(NamedTuple):
+    """One notebook, or the tests that train, under one condition."""
+
+    condition: Condition
+    subject: str
+
+
+class Outcome(NamedTuple):
+    """What a job found."""
+
+    failures: list[str]
+    """Tests and cells that failed."""
+    claims: list[dict]
+    """Comparisons made, each with its text, whether it holds, slack and values."""
+
+
+def conditions() -> list[Condition]:
+    """All conditions that this machine can create."""
+    capabilities = ["default", "avx2", "avx512"]
+    own = torch.backends.cpu.get_cpu_capability().lower()
+    known = capabilities.index(own) + 1 if own in capabilities else 0
+    has_mkl, has_onednn = (
+        backend.is_available()
+        for backend in (torch.backends.mkl, torch.backends.mkldnn)
+    )
+    processors = [
+        ("threads", "ROUNDING_THREADS", ["1", "2"]),
+        ("aten", "ATEN_CPU_CAPABILITY", capabilities[:known]),
+        ("mkl", "MKL_CBWR", ["COMPATIBLE", "SSE4_2", "AVX2"] * has_mkl),
+        ("onednn", "ONEDNN_MAX_CPU_ISA", ["SSE41", "AVX2"] * has_onednn),
+    ]
+    runs = [str(run) for run in range(1, NUM_RUNS + 1)]
+    groups = [("processor", *group) for group in processors]
+    groups += [("noise", "noise", "ROUNDING_NOISE", runs)]
+    groups += [("seeds", "seeds", "ROUNDING_SEEDS", runs)]
+    return [
+        Condition(kind, f"{name}-{value.lower()}", variable, value)
+        for kind, name, variable, values in groups
+        for value in values
+    ]
+
+
+def notebooks() -> dict[str, Path]:
+    """All notebooks, by name."""
+    return {path.stem: path for path in sorted(ROOT.glob("book/*.ipynb"))}
+
+
+def jobs(chosen: Iterable[Condition], subjects: Iterable[str]) -> list[Job]:
+    """Every subject under every condition that concerns it."""
+    return [
+        Job(condition, subject)
+        for condition in chosen
+        for subject in subjects
+        # What a test asserts it asserts of its own seeds.
+        if not (condition.kind == "seeds" and subject == TESTS)
+    ]
+
+
+def run(job: Job) -> Outcome:
+    """Run pytest in a process of its own, unless the outcome is known."""
+    kept = KEPT / digest(job.subject) / f"{job.condition.name}.json"
+    if kept.exists():
+        return Outcome(**json.loads(kept.read_text("utf-8")))
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = run_pytest(job, Path(directory))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(outcome._asdict()), "utf-8")
+    mark = "held" if not outcome.failures else f"FAILED: {outcome.failures}"
+    print(f"{job.condition.name:16}{job.subject:20}{mark}", flush=True)
+    return outcome
+
+
+def run_pytest(job: Job, directory: Path) -> Outcome:
+    """Run one job; `directory` is for what pytest and the kernel write."""
+    startup = directory / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-perturb.py").write_text(STARTUP, "utf-8")
+    report, log = directory / "report.xml", directory / "claims.jsonl"
+    if job.subject == TESTS:
+        arguments = ["-m", "trains", "tests"]
+    else:
+        lax = job.condition.kind == "seeds"
+        arguments = ["--nbval-lax" if lax else "--nbval", notebooks()[job.subject]]
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.perturbation"),
+            *("-p", "no:cacheprovider", f"--junitxml={report}", *arguments),
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            "IPYTHONDIR": str(directory),
+            "OMP_NUM_THREADS": "1",
+            "ROUNDING_LOG": str(log),
+            job.condition.variable: job.condition.value,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode not in (0, 1):
+        sys.exit(f"{job} could not be run:\n{finished.stdout}{finished.stderr}")
+    cases = list(ET.parse(report).iter("testcase"))
+    claims = log.read_text("utf-8").splitlines() if log.exists() else []
+    return Outcome(
+        failures=[
+            case.get("name")
+            for case in cases
+            if case.find("failure") is not None or case.find("error") is not None
+        ],
+        claims=[*map(json.loads, claims), *map(recorded, properties(cases))],
+    )
+
+
+def properties(cases: list[ET.Element]) -> list[ET.Element]:
+    """What tests have noted with pytest's `record_property`."""
+    return [found for case in cases for found in case.iter("property")]
+
+
+def recorded(found: ET.Element) -> dict:
+    """A test's note of what it measured and its bound, as a claim."""
+    measured, bound = map(float, found.get("value").split(" > "))
+    slack = measured - bound
+    values = [measured, bound]
+    return {"claim": found.get("name"), "holds": slack > 0, "slack": slack} | {
+        "values": values
+    }
+
+
+@functools.cache
+def digest(subject: str) -> str:
+    """What the outcome of a subject depends on, in a few letters."""
+    parts = [torch.__version__.encode()]
+    sources = [ROOT.glob("transformer/**/*.py"), [ROOT / "benchmarks/perturbation.py"]]
+    if subject == TESTS:
+        sources.append(ROOT.glob("tests/*.py"))
+    parts += [path.read_bytes() for paths in sources for path in sorted(paths)]
+    if subject != TESTS:
+        notebook = nbformat.read(notebooks()[subject], as_version=4)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        parts += [json.dumps(cells, sort_keys=True).encode()]
+    return f"{subject}-{hashlib.sha256(b''.join(parts)).hexdigest()[:12]}".replace(
+        " ", "-"
+    )
+
+
+def margins(outcomes: list[Outcome]) -> list[dict]:
+    """Of every claim, what was measured over the runs, and how far it is from failing."""
+    per_claim: dict[str, list[list[dict]]] = defaultdict(list)
+    for outcome in outcomes:
+        within_run = defaultdict(list)
+        for claim in outcome.claims:
+            within_run[claim["claim"]].append(claim)
+        for text, claims in within_run.items():
+            per_claim[text].append(claims)
+    return [
+        {
+            "claim": text,
+            "runs": len(runs),
+            "margin": margin([min(c["slack"] for c in claims) for claims in runs]),
+            "lowest": lowest(runs),
+            "highest": highest(runs),
+        }
+        for text, runs in per_claim.items()
+    ]
+
+
+def margin(slacks: list[float]) -> float | None:
+    """Mean over standard deviation; None where nothing varies."""
+    if len(slacks) < 2 or (deviation := statistics.stdev(slacks)) == 0:
+        return None
+    return statistics.mean(slacks) / deviation
+
+
+def lowest(runs: list[list[dict]]) -> float:
+    """The smallest first value of a comparison."""
+    return min(claim["values"][0] for claims in runs for claim in claims)
+
+
+def highest(runs: list[list[dict]]) -> float:
+    """The largest first value of a comparison."""
+    return max(claim["values"][0] for claims in runs for claim in claims)
+
+
+def contradictions(plain: list[dict], other: list[dict]) -> list[str]:
+    """Claims that come out differently from the run without any change."""
+    expected = {(claim["claim"], claim["holds"]) for claim in plain}
+    return sorted(
+        {c["claim"] for c in other if (c["claim"], c["holds"]) not in expected}
+    )
+
+
+def describe(subject: str, outcomes: dict[Job, Outcome]) -> dict:
+    """What is stored of a subject."""
+    own = {job.condition: o for job, o in outcomes.items() if job.subject == subject}
+    plain = next((o for c, o in own.items() if c.name == "threads-1"), Outcome([], []))
+    summary = {"subject": subject}
+    for kind in ("processor", "noise", "seeds"):
+        of_kind = {c.name: o for c, o in own.items() if c.kind == kind}
+        failures = {
+            name: outcome.failures + contradictions(plain.claims, outcome.claims)
+            for name, outcome in of_kind.items()
+        }
+        summary[kind] = {
+            "runs": len(of_kind),
+            "failed": {name: found for name, found in failures.items() if found},
+        }
+        if kind != "processor":
+            summary[kind]["claims"] = margins(list(of_kind.values()))
+    return summary
+
+
+def smallest(summary: dict) -> dict | None:
+    """The claim with the smallest margin, over noise and seeds."""
+    claims = [
+        claim
+        for kind in ("noise", "seeds")
+        for claim in summary[kind]["claims"]
+        if claim["margin"] is not None
+    ]
+    return min(claims, key=lambda claim: claim["margin"], default=None)
+
+
+def report(summaries: list[dict]) -> bool:
+    """Print a line a subject; say whether everything held with the margin wanted."""
+    print(f"\n{'':20}{'processor':>12}{'noise':>12}{'seeds':>12}  smallest margin")
+    is_sound = True
+    for summary in summaries:
+        held = [
+            f"{summary[kind]['runs'] - len(summary[kind]['failed'])} of "
+            f"{summary[kind]['runs']}"
+            for kind in ("processor", "noise", "seeds")
+        ]
+        closest = smallest(summary)
+        text = f"{closest['margin']:.1f}: {closest['claim']}" if closest else "-"
+        print(f"{summary['subject']:20}{''.join(f'{h:>12}' for h in held)}  {text}")
+        for kind in ("processor", "noise", "seeds"):
+            for name, found in summary[kind]["failed"].items():
+                is_sound = False
+                print(f"    {name}: {found}")
+        if closest and closest["margin"] < LEAST_MARGIN:
+            is_sound = False
+    return is_sound
+
+
+def main() -> int:
+    """Run everything, or what is asked for; store what a complete run has found."""
+    every_condition, every_subject = conditions(), [TESTS, *notebooks()]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [condition.name for condition in every_condition]
+    parser.add_argument("--conditions", nargs="+", choices=names, default=names)
+    parser.add_argument(
+        "--subjects", nargs="+", choices=every_subject, default=every_subject
+    )
+    asked = parser.parse_args()
+    chosen = [c for c in every_condition if c.name in asked.conditions]
+    to_do = jobs(chosen, asked.subjects)
+    with ThreadPoolExecutor(machine()["cores"]) as pool:
+        outcomes = dict(zip(to_do, pool.map(run, to_do), strict=True))
+    summaries = [describe(subject, outcomes) for subject in asked.subjects]
+    is_sound = report(summaries)
+    if asked.conditions == names and asked.subjects == every_subject:
+        write_results(
+            "rounding",
+            ["torch", "numpy"],
+            {"conditions": names, "noise": 1e-6, "subjects": summaries},
+        )
+    return 0 if is_sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
