@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
 
 .PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras newest links \
-  address mutants extras clean
+  address mutants rounding extras clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -97,6 +97,12 @@ $(READY): requirements.txt pyproject.toml
 # Deliberate bugs, each injected into a copy of the package: each must make a test fail.
 mutants: $(READY)
 	$(BIN)/python -m tests.mutations
+
+# Runs the tests that train, and every notebook, as other processors would, with noise in
+# the weights, and with other seeds: more than an hour. `make rounding ONLY="noise-1"` runs
+# some of these conditions.
+rounding: $(READY)
+	$(BIN)/python -m benchmarks.rounding $(if $(ONLY),--conditions $(ONLY))
 
 # What only benchmarks and the tests of the export use.
 extras: $(READY)

@@ -9,11 +9,12 @@ reads from the environment what to do:
 - `ROUNDING_SEEDS=k` adds 1,000 k to every seed that a notebook's cells set.
 - `ROUNDING_THREADS=n` computes with n threads, whatever the code asks for.
 - `ROUNDING_LOG=file` appends every comparison that a cell prints or asserts, as JSON: the
-  text, whether it holds, and by how much.
+  text, whether it holds, and by how much; and every number that it prints after "≈".
 """
 
 import ast
 import functools
+import itertools
 import json
 import operator
 import os
@@ -48,13 +49,18 @@ def add_noise(run: int) -> None:
     @functools.wraps(build)
     def build_with_noise(self: Transformer, *args: Any, **kwargs: Any) -> None:
         build(self, *args, **kwargs)
-        generator = torch.Generator().manual_seed(run)
-        with torch.no_grad():
-            for weight in self.parameters():
-                noise = torch.randn(weight.shape, generator=generator, device="cpu")
-                weight.mul_(1 + NOISE * noise.to(weight.device))
+        change_weights(self, run)
 
     Transformer.__init__ = build_with_noise
+
+
+@torch.no_grad()
+def change_weights(model: Transformer, run: int) -> None:
+    """Multiply every weight by a number within about `NOISE` of 1."""
+    generator = torch.Generator().manual_seed(run)
+    for weight in model.parameters():
+        noise = torch.randn(weight.shape, generator=generator, device="cpu")
+        weight.mul_(1 + NOISE * noise.to(weight.device))
 
 
 def keep_threads(count: int) -> None:
@@ -80,7 +86,10 @@ class OtherSeeds(ast.NodeTransformer):
 
 
 class Claims(ast.NodeTransformer):
-    """Let `compared` make every comparison within an `assert` or a `print`."""
+    """Let `compared` make every comparison within an `assert` or a `print`.
+
+    And let `noted` see every number that is printed after "≈".
+    """
 
     def __init__(self) -> None:
         """Begin outside."""
@@ -101,17 +110,53 @@ class Claims(ast.NodeTransformer):
         self.generic_visit(node)
         if not self.is_claim or not all(type(op) in COMPARISONS for op in node.ops):
             return node
-        names = ast.Constant(" ".join(type(op).__name__ for op in node.ops))
-        function = ast.Name("_compared_by_rounding", ast.Load())
+        names = " ".join(type(op).__name__ for op in node.ops)
         values = [node.left, *node.comparators]
-        call = ast.Call(function, [ast.Constant(text), names, *values], [])
-        return ast.fix_missing_locations(ast.copy_location(call, node))
+        return call("_compared_by_rounding", node, text, names, *values)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        """`f"share ≈ {x:.2f}"` becomes `f"share ≈ {noted("share", x):.2f}"`."""
+        self.generic_visit(node)
+        for before, part in itertools.pairwise(node.values):
+            if self.is_claim and isinstance(part, ast.FormattedValue):
+                text = before.value if isinstance(before, ast.Constant) else ""
+                if text.rstrip().endswith("≈"):
+                    line = name_of_line(node, part)
+                    part.value = call("_noted_by_rounding", part, line, part.value)
+        return node
 
     def _visit_claim(self, node: ast.AST) -> ast.AST:
         outer, self.is_claim = self.is_claim, True
         self.generic_visit(node)
         self.is_claim = outer
         return node
+
+
+def call(function: str, place: ast.AST, *arguments: str | ast.AST) -> ast.Call:
+    """A call of what the kernel knows as `function`, in the place of a node."""
+    nodes = [ast.Constant(a) if isinstance(a, str) else a for a in arguments]
+    node = ast.Call(ast.Name(function, ast.Load()), nodes, [])
+    return ast.fix_missing_locations(ast.copy_location(node, place))
+
+
+def name_of_line(line: ast.JoinedStr, number: ast.FormattedValue) -> str:
+    """What a printed line says before the number that varies."""
+    parts = itertools.takewhile(lambda part: part is not number, line.values)
+    texts = [p.value if isinstance(p, ast.Constant) else "…" for p in parts]
+    return " ".join("".join(texts).replace("≈", " ").split())
+
+
+def noted(log: Path, text: str, value: Any) -> Any:
+    """Note a number that a cell prints after "≈"; return it."""
+    if isinstance(value, (int, float)):
+        append(log, {"line": text, "value": value})
+    return value
+
+
+def append(log: Path, entry: dict) -> None:
+    """Add a line to the log."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
 
 
 def compared(log: Path, text: str, names: str, *values: Any) -> Any:
@@ -130,8 +175,7 @@ def compared(log: Path, text: str, names: str, *values: Any) -> Any:
         )
     )
     entry = {"claim": text, "holds": all(results), "slack": slack, "values": numbers}
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    append(log, entry)
     return functools.reduce(lambda a, b: a and b, results)
 
 
@@ -149,7 +193,9 @@ def perturb_cells(shell: Any) -> None:
     if run := int(os.environ.get("ROUNDING_SEEDS", 0)):
         shell.ast_transformers.append(OtherSeeds(run))
     if log := os.environ.get("ROUNDING_LOG"):
-        shell.user_ns["_compared_by_rounding"] = functools.partial(compared, Path(log))
+        for function in (compared, noted):
+            name = f"_{function.__name__}_by_rounding"
+            shell.user_ns[name] = functools.partial(function, Path(log))
         shell.ast_transformers.append(Claims())
 
 

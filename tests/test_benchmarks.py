@@ -1,11 +1,14 @@
 """What benchmarks share, and the files that the page "Measured" reads."""
 
+import ast
 import json
+from types import SimpleNamespace
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+import torch
 
-from benchmarks import measure, seeds
+from benchmarks import measure, perturbation, rounding
+from transformer import Transformer
 
 
 def test_contenders_take_turns_after_one_call_to_warm_up():
@@ -36,7 +39,9 @@ def test_a_result_file_says_where_it_comes_from(tmp_path, monkeypatch):
     assert len(stored["date"]) == len("2026-01-31")
 
 
-@pytest.mark.parametrize("name", ["book", "decoding", "training", "learning", "seeds"])
+@pytest.mark.parametrize(
+    "name", ["book", "decoding", "training", "learning", "rounding"]
+)
 def test_every_stored_result_names_date_machine_and_versions(name):
     stored = json.loads((measure.RESULTS / f"{name}.json").read_text("utf-8"))
     assert stored["date"] >= "2026"
@@ -52,56 +57,94 @@ def test_chapter_9_needs_at_most_128_000_examples_on_each_of_five_seeds():
     assert [run["all_right"] for run in recipe["runs"]] == [10_000] * 5
 
 
-def notebook_that_prints(*texts, error=None):
-    """Code cells with these outputs; the last one ends with an error."""
-    cells = []
-    for text in texts:
-        output = new_output("stream", name="stdout", text=text)
-        cells.append(new_code_cell(outputs=[output]))
-    if error is not None:
-        output = new_output("error", ename="ValueError", evalue=error, traceback=[])
-        cells[-1].outputs.append(output)
-    return new_notebook(cells=cells)
+def run_cell(source, environment, monkeypatch):
+    """Execute a cell as a perturbed kernel would; what it defines, without builtins."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    shell = SimpleNamespace(ast_transformers=[], user_ns={})
+    perturbation.perturb_cells(shell)
+    tree = ast.parse(source)
+    for transformer in shell.ast_transformers:
+        tree = transformer.visit(tree)
+    exec(compile(tree, "cell", "exec"), shell.user_ns)
+    return shell.user_ns
 
 
-def test_a_run_contradicts_where_the_book_says_true_and_the_run_does_not():
-    book = notebook_that_prints(
-        "loss 2.1\nlow: True\nhigh: False\n", "all: [True, True]\n"
+def test_other_seeds_are_far_from_those_of_the_book(monkeypatch):
+    source = "import torch\nseed = torch.Generator().manual_seed(3).initial_seed()"
+    assert run_cell(source, {}, monkeypatch)["seed"] == 3
+    changed = run_cell(source, {"ROUNDING_SEEDS": "2"}, monkeypatch)
+    assert changed["seed"] == 2_003
+
+
+def test_claims_and_numbers_of_a_cell_are_logged(tmp_path, monkeypatch, capsys):
+    log = tmp_path / "log"
+    source = """
+share = 0.83
+print(f"on the tens ≈ {share:.1f}, one of {10}")
+print("above:", share > 0.9, [share < bound for bound in (0.9, 1)])
+assert 0.5 < share < 0.9
+is_high = share > 0.8
+"""
+    names = run_cell(source, {"ROUNDING_LOG": str(log)}, monkeypatch)
+    assert names["is_high"]
+    assert capsys.readouterr().out == (
+        "on the tens ≈ 0.8, one of 10\nabove: False [True, True]\n"
     )
-    assert seeds.count_claims(book) == 2
-
-    other = notebook_that_prints(
-        "loss 3.4\nlow: True\nhigh: True\n", "all: [True, True]\n"
-    )
-    assert seeds.contradictions(book, book) == []
-    assert seeds.contradictions(book, other) == []
-
-    worse = notebook_that_prints("loss 2.1\nlow: False\n", "all: [True, False]\n")
-    assert seeds.contradictions(book, worse) == ["low: False", "all: [True, False]"]
-
-    silent = notebook_that_prints("loss 2.1\n", "all: [True, True]\n", error="NaN")
-    expected = ["nothing in place of: low: True", "ValueError: NaN"]
-    assert seeds.contradictions(book, silent) == expected
+    entries = list(map(json.loads, log.read_text("utf-8").splitlines()))
+    assert entries.pop(0) == {"line": "on the tens", "value": 0.83}
+    assert [(e["claim"], e["holds"]) for e in entries] == [
+        ("share > 0.9", False),
+        ("share < bound", True),
+        ("share < bound", True),
+        ("0.5 < share < 0.9", True),
+    ]
+    assert [e["slack"] for e in entries] == pytest.approx([-0.07, 0.07, 0.17, 0.07])
 
 
-def test_an_error_that_the_book_shows_contradicts_nothing():
-    book = notebook_that_prints("before: True\n", error="as intended")
-    assert seeds.contradictions(book, book) == []
+def test_a_claim_that_does_not_hold_still_fails(tmp_path, monkeypatch):
+    environment = {"ROUNDING_LOG": str(tmp_path / "log")}
+    with pytest.raises(AssertionError):
+        run_cell("share = 0.95\nassert 0.5 < share < 0.9", environment, monkeypatch)
 
 
-def test_other_seeds_are_far_from_those_of_the_book():
-    source = "torch.manual_seed(3)\nrun(seed=0)"
-    assert seeds.with_other_seeds(source, 0) == source
-    assert "torch.manual_seed(2000 + 3)" in seeds.with_other_seeds(source, 2)
+def test_noise_is_about_a_millionth_and_the_same_for_models_built_alike():
+    first, second, other = (Transformer(7, 7, 6, 2, 1, 1, 5, 11) for _ in range(3))
+    weights = first.output_projection.weight.detach().clone()
+    second.load_state_dict(first.state_dict())
+    other.load_state_dict(first.state_dict())
+    for model, run in ((first, 1), (second, 1), (other, 2)):
+        perturbation.change_weights(model, run)
+    changed = [model.output_projection.weight for model in (first, second, other)]
+    assert torch.equal(changed[0], changed[1])
+    assert not torch.equal(changed[0], changed[2])
+    relative = (changed[0] / weights - 1).abs()
+    assert 1e-7 < relative.mean().item() < 2e-6
 
 
-def test_every_range_over_ten_runs_comes_from_ten_runs():
-    stored = json.loads((measure.RESULTS / "seeds.json").read_text("utf-8"))
-    assert {chapter["chapter"] for chapter in stored["chapters"]} == set(
-        seeds.chapters_with_seeds()
-    )
-    for chapter in stored["chapters"]:
-        assert [run["run"] for run in chapter["runs"]] == list(range(10))
-        assert ("measured" in chapter["runs"][0]) == (
-            chapter["chapter"] in seeds.MEASURES
-        )
+def outcomes(*slacks):
+    """Outcomes of runs that make one claim each, with these slacks."""
+    return [
+        rounding.Outcome([], [{"claim": "a > b", "holds": s > 0, "slack": s}], [])
+        for s in slacks
+    ]
+
+
+def test_a_margin_is_the_mean_slack_in_standard_deviations():
+    # Mean 2; deviations -1, 0, 1, whose squares add up to 2, over 3 - 1.
+    assert rounding.margins(outcomes(1.0, 2.0, 3.0)) == {"a > b": 2.0}
+    assert rounding.margins(outcomes(1.0, 1.0)) == {}
+
+
+def test_a_claim_that_comes_out_differently_contradicts():
+    plain, same, other = outcomes(1.0, 2.0, -1.0)
+    assert rounding.contradictions(plain, same) == []
+    assert rounding.contradictions(plain, other) == ["a > b"]
+
+
+def test_every_condition_changes_one_variable_and_has_its_own_name():
+    conditions = rounding.conditions()
+    assert len({condition.name for condition in conditions}) == len(conditions)
+    assert [c.kind for c in conditions].count("noise") == rounding.NUM_RUNS == 20
+    assert [c.kind for c in conditions].count("seeds") == rounding.NUM_RUNS
+    assert rounding.UNCHANGED in {condition.name for condition in conditions}

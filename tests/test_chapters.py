@@ -1,5 +1,6 @@
 """What every chapter owes its reader, checked without running it."""
 
+import configparser
 import json
 import re
 from collections import Counter
@@ -80,6 +81,24 @@ def test_cells_that_are_compared_do_not_print_addresses_or_long_floats(notebook)
         for output in cell.outputs:
             text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
             assert not re.search(r"0x[0-9a-f]{6,}|\d\.\d{7,}", text), cell.source
+
+
+@pytest.mark.parametrize(
+    ("line", "compared"),
+    [
+        ("share ≈ 0.83 of 1,000", "share ≈ N of 1,000"),
+        ("loss ≈ -1.2e-05 after ≈  7 %", "loss ≈ N after ≈ N %"),
+        ("exactly 0.83", "exactly 0.83"),
+        ("about ≈ 1,024.5, then 3", "about ≈ N, then 3"),
+    ],
+)
+def test_the_comparison_leaves_out_the_number_behind_about_and_nothing_else(
+    line, compared
+):
+    rules = configparser.ConfigParser()
+    rules.read(ROOT / "book/varying_numbers.cfg", encoding="utf-8")
+    (rule,) = (rules[name] for name in rules.sections())
+    assert re.sub(rule["regex"], rule["replace"], line) == compared
 
 
 def test_every_figure_has_a_caption_a_name_and_alternative_text(notebook):
