@@ -14,7 +14,6 @@ reads from the environment what to do:
 
 import ast
 import functools
-import itertools
 import json
 import operator
 import os
@@ -115,14 +114,22 @@ class Claims(ast.NodeTransformer):
         return call("_compared_by_rounding", node, text, names, *values)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        """`f"share ≈ {x:.2f}"` becomes `f"share ≈ {noted("share", x):.2f}"`."""
+        """`f"share ≈ {x}"` becomes `f"share ≈ {noted(f"share ≈ ", x)}"`."""
         self.generic_visit(node)
-        for before, part in itertools.pairwise(node.values):
-            if self.is_claim and isinstance(part, ast.FormattedValue):
-                text = before.value if isinstance(before, ast.Constant) else ""
-                if text.rstrip().endswith("≈"):
-                    line = name_of_line(node, part)
-                    part.value = call("_noted_by_rounding", part, line, part.value)
+        before: list[ast.expr] = []
+        for part in node.values:
+            text = before[-1].value if before else None
+            if (
+                self.is_claim
+                and isinstance(part, ast.FormattedValue)
+                and isinstance(text, str)
+                and text.rstrip().endswith("≈")
+            ):
+                line = ast.JoinedStr(list(before))
+                part.value = call("_noted_by_rounding", part, line, part.value)
+                # An earlier number that varies must not be in the name of a later one.
+                part = ast.Constant("…")
+            before.append(part)
         return node
 
     def _visit_claim(self, node: ast.AST) -> ast.AST:
@@ -139,17 +146,11 @@ def call(function: str, place: ast.AST, *arguments: str | ast.AST) -> ast.Call:
     return ast.fix_missing_locations(ast.copy_location(node, place))
 
 
-def name_of_line(line: ast.JoinedStr, number: ast.FormattedValue) -> str:
-    """What a printed line says before the number that varies."""
-    parts = itertools.takewhile(lambda part: part is not number, line.values)
-    texts = [p.value if isinstance(p, ast.Constant) else "…" for p in parts]
-    return " ".join("".join(texts).replace("≈", " ").split())
-
-
-def noted(log: Path, text: str, value: Any) -> Any:
-    """Note a number that a cell prints after "≈"; return it."""
+def noted(log: Path, line: str, value: Any) -> Any:
+    """Note a number that a cell prints after "≈", and the line before; return it."""
     if isinstance(value, (int, float)):
-        append(log, {"line": text, "value": value})
+        name = " ".join(line.replace("≈", " ").split())
+        append(log, {"line": name, "value": value})
     return value
 
 

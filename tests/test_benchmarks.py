@@ -57,6 +57,12 @@ def test_chapter_9_needs_at_most_128_000_examples_on_each_of_five_seeds():
     assert [run["all_right"] for run in recipe["runs"]] == [10_000] * 5
 
 
+def test_chapter_9_misses_no_sum_in_a_hundred_runs():
+    stored = json.loads((measure.RESULTS / "learning.json").read_text("utf-8"))
+    assert len({(run["seed"], run["noise"]) for run in stored["hundred"]}) == 100
+    assert {run["all_right"] for run in stored["hundred"]} == {10_000}
+
+
 def run_cell(source, environment, monkeypatch):
     """Execute a cell as a perturbed kernel would; what it defines, without builtins."""
     for name, value in environment.items():
