@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
+
+_IN_ASCII = {"✓": "[right]", "✗": "[wrong]", "⟨": "<", "⟩": ">"}
 
 
 def show_source(item: type | Callable) -> Markdown:
@@ -18,3 +21,21 @@ def show_source(item: type | Callable) -> Markdown:
 
     source = textwrap.dedent(inspect.getsource(item)).rstrip()
     return Markdown(f"```python\n{source}\n```")
+
+
+def print_anywhere(text: str) -> None:
+    """Print `text`, also where the output knows few characters.
+
+    A console of Windows, or a file that it writes, may have no ✓. What the encoding of
+    `sys.stdout` cannot hold becomes ASCII: "[right]" for ✓, or Python's escape code.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print("".join(_encodable(character, encoding) for character in text))
+
+
+def _encodable(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _IN_ASCII.get(character, ascii(character)[1:-1])
+    return character
