@@ -188,6 +188,8 @@ VALUES = {
     "class": lambda: Agrees,
     "function": lambda: yields,
     "exception": lambda: ValueError("returned"),
+    "of a class without a name": type("", (), {}),
+    "of a class with a long name": type("two\nlines" * 10**4, (), {}),
     "namespace": SimpleNamespace,
     "NotImplemented": lambda: NotImplemented,
 }
@@ -318,7 +320,7 @@ def test_a_number_may_be_numpys(check):
 @pytest.mark.parametrize(
     ("result", "expected", "found"),
     [
-        (torch.eye(2).to_sparse(), torch.eye(2), "`.to_dense()`"),
+        (torch.eye(2).to_sparse(), torch.eye(2), "torch.sparse_coo, but a dense one"),
         (
             torch.eye(2, device="meta"),
             torch.eye(2),

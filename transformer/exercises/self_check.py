@@ -57,7 +57,7 @@ class SelfCheck:
         if not callable(answer):
             return (
                 "✗ Pass your function itself, without calling it: "
-                f"this is a value of type {type(answer).__name__}."
+                f"this is a value of type {_cut(type(answer).__name__)}."
             )
         # Where a reader has chosen another default device, the inputs stay as they are.
         with torch.device("cpu"):
@@ -72,7 +72,7 @@ class SelfCheck:
         received = copy.deepcopy(arguments)
         result, error = attempt(answer, *received)
         if error is not None:
-            name, text = type(error).__name__, one_line(error, str)
+            name, text = _cut(type(error).__name__), one_line(error, str)
             return f"With {given}, your function raises {name}: {text}"
         if is_blank(result):
             return (
@@ -174,8 +174,8 @@ def _kind(value: Any) -> str:
         return "None"
     if isinstance(value, np.ndarray):
         return "a NumPy array"
-    name = "tensor" if isinstance(value, Tensor) else type(value).__name__
-    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+    name = "tensor" if isinstance(value, Tensor) else _cut(type(value).__name__)
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
 def _tensor_difference(result: Any, expected: Tensor) -> str | None:
@@ -186,7 +186,10 @@ def _tensor_difference(result: Any, expected: Tensor) -> str | None:
     if result.device != expected.device:
         return f"your tensor is on {result.device}, but it must be on {expected.device}"
     if result.layout is not torch.strided:
-        return "your tensor is sparse: `.to_dense()` writes out its zeros"
+        return (
+            f"your tensor is stored as {result.layout}, but a dense one is wanted: "
+            "`.to_dense()` makes one of it"
+        )
     if result.is_quantized:
         return "your tensor is quantized: `.dequantize()` makes floats of it"
     if result.shape != expected.shape:
