@@ -689,6 +689,13 @@ MUTANTS = [
         "test_notebook.py::test_what_the_package_prints_can_be_printed_anywhere",
     ),
     Mutant(
+        "results looked for outside the package",
+        "notebook.py",
+        'resources.files("transformer") / "results"',
+        'resources.files("transformer").parent / "benchmarks/results"',
+        "test_notebook.py::test_results_are_read_from_the_package",
+    ),
+    Mutant(
         "an arrow that cp1252 does not have",
         "observation.py",
         '"  " if index else "->"',

@@ -3,16 +3,20 @@
 import ast
 import io
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 import transformer
 from transformer import FeedForward
 from transformer.masks import causal_mask
-from transformer.notebook import print_anywhere, show_source
+from transformer.notebook import print_anywhere, read_results, show_source
 
 PACKAGE = Path(transformer.__file__).parent
 
@@ -84,3 +88,57 @@ def test_no_other_function_of_the_package_prints():
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     }
     assert printing == {"notebook.py"}
+
+
+def test_results_are_read_from_the_package():
+    stored = sorted(path.stem for path in PACKAGE.glob("results/*.json"))
+    assert {"book", "decoding", "learning", "seeds", "training"} <= set(stored)
+    for name in stored:
+        assert read_results(name)["date"] >= "2026"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder that holds what `pip install` of a wheel installs, and nothing else."""
+    pytest.importorskip("setuptools", minversion="77")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PACKAGE.parent / name, source)
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, source / PACKAGE.name, ignore=without)
+    wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run(
+        [*wheel, "--no-index", "--wheel-dir", source, source],
+        check=True,
+        capture_output=True,
+    )
+    [path] = source.glob("*.whl")
+    zipfile.ZipFile(path).extractall(target)
+    return target
+
+
+def test_the_wheel_holds_the_package_and_its_results_alone(installed):
+    def files(root):
+        return {
+            path.relative_to(root)
+            for path in root.glob("**/*.*")
+            if path.suffix in (".py", ".json")
+        }
+
+    assert files(installed / PACKAGE.name) == files(PACKAGE)
+    beside = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert beside == {PACKAGE.name}
+
+
+def test_measured_runs_alone_with_the_installed_package(installed, tmp_path):
+    chapter = nbformat.read(PACKAGE.parent / "book/measured.ipynb", as_version=4)
+    path = nbformat.v4.new_code_cell("import transformer; print(transformer.__file__)")
+    alone = nbformat.v4.new_notebook(cells=[*chapter.cells, path])
+    client = NotebookClient(
+        alone, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env=os.environ | {"PYTHONPATH": str(installed)})
+    assert alone.cells[-1].outputs[0].text.startswith(str(installed))
+    for before, after in zip(chapter.cells, alone.cells, strict=False):
+        if before.cell_type == "code":
+            assert len(before.outputs) == len(after.outputs)

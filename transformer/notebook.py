@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -21,6 +23,12 @@ def show_source(item: type | Callable) -> Markdown:
 
     source = textwrap.dedent(inspect.getsource(item)).rstrip()
     return Markdown(f"```python\n{source}\n```")
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """What a benchmark, such as `decoding`, has measured and stored in the package."""
+    path = resources.files("transformer") / "results" / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))
 
 
 def print_anywhere(text: str) -> None:
