@@ -16,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+import transformer
+
+# Inside the package, so that the page "Measured" finds them wherever it is installed.
+RESULTS = Path(transformer.__file__).parent / "results"
 
 
 def take_turns(
@@ -45,7 +48,7 @@ def times_as_fast(seconds: dict[str, list[float]], reference: str) -> dict[str, 
 
 
 def write_results(name: str, packages: list[str], results: dict[str, Any]) -> None:
-    """Store `results` with machine, versions and date in `results/NAME.json`."""
+    """Store `results` with machine, versions and date as `NAME.json` in the package."""
     RESULTS.mkdir(exist_ok=True)
     document = {
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),

@@ -673,6 +673,89 @@ MUTANTS = [
         "spec.gamma = _numbers(torch.ones_like(norm.weight))",
         "test_export.py::test_greedy_tokens_are_those_of_the_model",
     ),
+    # What is shown and printed, and what exercises say
+    Mutant(
+        "labels and titles read as formulas",
+        "plotting.py",
+        '{"parse_math": False, "usetex": False}',
+        "{}",
+        "test_plotting.py::test_labels_and_titles_are_shown_as_they_are",
+    ),
+    Mutant(
+        "a figure that a notebook shows twice",
+        "plotting.py",
+        "    bar.ax.tick_params(labelsize=8)\n",
+        "    bar.ax.tick_params(labelsize=8)\n    return figure\n",
+        "test_plotting.py::"
+        "test_a_cell_shows_one_picture_whether_or_not_it_ends_with_show",
+    ),
+    Mutant(
+        "verdicts printed as if every console knew every character",
+        "notebook.py",
+        "_encodable(character, encoding) for character in text",
+        "character for character in text",
+        "test_notebook.py::test_what_the_package_prints_can_be_printed_anywhere",
+    ),
+    Mutant(
+        "results looked for outside the package",
+        "notebook.py",
+        'resources.files("transformer") / "results"',
+        'resources.files("transformer").parent / "benchmarks/results"',
+        "test_notebook.py::test_results_are_read_from_the_package",
+    ),
+    Mutant(
+        "an arrow that cp1252 does not have",
+        "observation.py",
+        '"  " if index else "->"',
+        '" " if index else "→"',
+        "test_observation.py::test_the_ledger_can_be_printed_where_only_ascii_can",
+    ),
+    Mutant(
+        "SystemExit in a reader's code ends the check",
+        "exercises/self_check.py",
+        "except BaseException as error:",
+        "except Exception as error:",
+        "exercises/test_odd_answers.py::test_every_odd_answer_gets_one_line",
+    ),
+    Mutant(
+        "an interrupt from the keyboard taken for an answer",
+        "exercises/self_check.py",
+        "    except KeyboardInterrupt:\n        raise\n",
+        "",
+        "exercises/test_odd_answers.py::"
+        "test_an_interrupt_from_the_keyboard_gets_through",
+    ),
+    Mutant(
+        "a reader's class asked whether its object is right",
+        "exercises/self_check.py",
+        "expected.__eq__(result) is True",
+        "bool(result == expected)",
+        "exercises/test_odd_answers.py::test_no_object_can_call_itself_right",
+    ),
+    Mutant(
+        "inputs of the next try changed by a reader's function",
+        "exercises/self_check.py",
+        "attempt(answer, *copy.deepcopy(arguments))",
+        "attempt(answer, *arguments)",
+        "exercises/test_odd_answers.py::"
+        "test_odd_answers_leave_the_inputs_of_the_next_try_as_they_are",
+    ),
+    Mutant(
+        "inputs made on whatever device is the default",
+        "exercises/self_check.py",
+        'with torch.device("cpu"):',
+        "if True:",
+        "exercises/test_odd_answers.py::"
+        "test_inputs_are_on_the_cpu_whatever_device_is_the_default",
+    ),
+    Mutant(
+        "odd readings compared instead of looked at",
+        "exercises/troubleshooting.py",
+        "if all(map(is_blank, given.values())):",
+        "if all(answer in (None, ...) for answer in given.values()):",
+        "exercises/test_odd_answers.py::"
+        "test_odd_readings_of_every_name_get_a_line_each",
+    ),
 ]
 
 

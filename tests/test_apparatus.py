@@ -24,7 +24,15 @@ MODULES = sorted(
     and (path.parent.name != "exercises" or path.stem == "self_check")
 )
 # What the self-checks use among themselves.
-INTERNAL = {"LARGEST_SHOWN", "difference", "show"}
+INTERNAL = {
+    "LARGEST_SHOWN",
+    "LONGEST_TEXT",
+    "attempt",
+    "difference",
+    "is_blank",
+    "one_line",
+    "show",
+}
 
 
 def prose(chapter):

@@ -1,5 +1,6 @@
 """What every chapter owes its reader, checked without running it."""
 
+import ast
 import configparser
 import json
 import re
@@ -45,6 +46,30 @@ def test_no_cell_is_skipped_or_excused_in_another_way(notebook):
     for cell in code_cells(notebook):
         assert set(tags(cell)) <= allowed
         assert not re.search(r"#\s*(NBVAL|PYTEST_VALIDATE)", cell.source)
+
+
+def literals(cell):
+    """Every text that stands in the code, the pieces of f-strings among them."""
+    code = "\n".join(
+        re.sub(r"^(\s*)%.*", r"\1pass", line) for line in cell.source.splitlines()
+    )
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def names_a_file(text):
+    """Whether `text`, in a cell of `book/`, would lead to a file of the repository."""
+    if text.startswith("../"):
+        return True
+    is_name = 0 < len(text) < 200 and text.isprintable()
+    return is_name and (ROOT / "book" / text).is_file()
+
+
+def test_a_notebook_needs_no_file_beside_it(notebook):
+    """Opened alone, as in Colab, it has the installed package and nothing else."""
+    texts = [text for cell in code_cells(notebook) for text in literals(cell)]
+    assert [text for text in texts if names_a_file(text)] == []
 
 
 def test_the_code_of_a_solution_is_folded_in_jupyterlab_and_no_other_is(notebook):

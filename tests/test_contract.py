@@ -216,4 +216,4 @@ def test_five_hundred_steps_learn_to_copy(record_property):
     decoded = model.greedy_decode(fresh.src, 10, transformer.START, transformer.END)
     written = torch.nn.functional.pad(decoded[:, 1:], (0, 10 - decoded.size(1)))
     share = (written == fresh.tgt_out).all(dim=1).double().mean().item()
-    assert_above(0.9, share, "share of exact copies", record_property)
+    assert_above(0.8, share, "share of exact copies", record_property)

@@ -210,9 +210,9 @@ NAMES = {2: "heads", 3: "batch", 5: "source", 7: "target", 16: "d_model"}
 def test_the_ledger_has_a_line_a_tensor_in_names_and_numbers():
     assert shape_ledger([CROSS_CALL], NAMES).splitlines() == [
         "cross: MultiHeadAttention",
-        "  [batch, target, d_model] [3, 7, 16]   → "
+        "  [batch, target, d_model] [3, 7, 16]   -> "
         "[batch, target, d_model]       [3, 7, 16]",
-        "  [batch, source, d_model] [3, 5, 16]     "
+        "  [batch, source, d_model] [3, 5, 16]      "
         "[batch, heads, target, source] [3, 2, 7, 5]",
         "  [batch, source, d_model] [3, 5, 16]",
         "  [batch, 1, 1, source]    [3, 1, 1, 5]",
@@ -225,10 +225,14 @@ def test_the_columns_of_the_ledger_are_aligned_over_all_records():
     assert len(lines) == 2 + 5
     assert lines[0] == "src_embedding: Embedding"
     assert lines[1] == (
-        "  [batch, source]          [3, 5]       → "
+        "  [batch, source]          [3, 5]       -> "
         "[batch, source, d_model]       [3, 5, 16]"
     )
-    assert lines[1].index("→") == lines[3].index("→")
+    assert lines[1].index("->") == lines[3].index("->")
+
+
+def test_the_ledger_can_be_printed_where_only_ascii_can():
+    assert shape_ledger([CROSS_CALL], NAMES).isascii()
 
 
 def test_the_ledger_of_a_real_model_agrees_with_its_shapes():
@@ -241,7 +245,7 @@ def test_the_ledger_of_a_real_model_agrees_with_its_shapes():
     lines = [" ".join(line.split()) for line in ledger.splitlines()]
     at = lines.index("Transformer")
     assert lines[at + 1 :] == [
-        "[batch, source] [3, 7] → [batch, target, tgt_vocab] [3, 5, 13]",
+        "[batch, source] [3, 7] -> [batch, target, tgt_vocab] [3, 5, 13]",
         "[batch, target] [3, 5]",
     ]
     at = lines.index("decoder.layers.2.cross_attention: MultiHeadAttention")
@@ -253,17 +257,17 @@ def test_the_ledger_of_a_real_model_agrees_with_its_shapes():
 
 def test_sizes_without_a_name_stay_numbers_and_names_may_repeat():
     record = ShapeRecord("", "Linear", [[4, 9]], [[4, 6]])
-    assert shape_ledger([record], {}) == "Linear\n  [4, 9] [4, 9] → [4, 6] [4, 6]"
+    assert shape_ledger([record], {}) == "Linear\n  [4, 9] [4, 9] -> [4, 6] [4, 6]"
     both = {9: "features", 6: "features"}
     assert shape_ledger([record], both) == (
-        "Linear\n  [4, features] [4, 9] → [4, features] [4, 6]"
+        "Linear\n  [4, features] [4, 9] -> [4, features] [4, 6]"
     )
 
 
 def test_a_call_without_tensors_and_a_single_number_have_their_lines():
     nothing = ShapeRecord("loss", "Loss", [], [[]])
-    assert shape_ledger([nothing], {}) == "loss: Loss\n    → [] []"
-    assert shape_ledger([ShapeRecord("a", "B", [], [])], {}) == "a: B\n    →"
+    assert shape_ledger([nothing], {}) == "loss: Loss\n    -> [] []"
+    assert shape_ledger([ShapeRecord("a", "B", [], [])], {}) == "a: B\n    ->"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
+import sys
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
+
+_IN_ASCII = {"✓": "[right]", "✗": "[wrong]", "⟨": "<", "⟩": ">"}
 
 
 def show_source(item: type | Callable) -> Markdown:
@@ -18,3 +23,27 @@ def show_source(item: type | Callable) -> Markdown:
 
     source = textwrap.dedent(inspect.getsource(item)).rstrip()
     return Markdown(f"```python\n{source}\n```")
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """What a benchmark, such as `decoding`, has measured and stored in the package."""
+    path = resources.files("transformer") / "results" / f"{name}.json"
+    return json.loads(path.read_text("utf-8"))
+
+
+def print_anywhere(text: str) -> None:
+    """Print `text`, also where the output knows few characters.
+
+    A console of Windows, or a file that it writes, may have no ✓. What the encoding of
+    `sys.stdout` cannot hold becomes ASCII: "[right]" for ✓, or Python's escape code.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print("".join(_encodable(character, encoding) for character in text))
+
+
+def _encodable(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _IN_ASCII.get(character, ascii(character)[1:-1])
+    return character

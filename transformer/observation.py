@@ -97,11 +97,12 @@ def shape_ledger(records: Sequence[ShapeRecord], names: Mapping[int, str]) -> st
     """Lay out what went into each module and what came out, in names and in numbers.
 
     Each record begins with a line `module: kind`. Below it stands one line a tensor:
-    inputs left of the arrow, outputs right of it.
+    inputs left of the arrow, outputs right of it. (The arrow is ASCII: not every console
+    can print →.)
 
         decoder.layers.0.cross_attention: MultiHeadAttention
-          [batch, target, d_model] [3, 7, 16]   → [batch, target, d_model]   [3, 7, 16]
-          [batch, source, d_model] [3, 5, 16]     [batch, 2, target, source] [3, 2, 7, 5]
+          [batch, target, d_model] [3, 7, 16]   -> [batch, target, d_model]   [3, 7, 16]
+          [batch, source, d_model] [3, 5, 16]      [batch, 2, target, source] [3, 2, 7, 5]
           [batch, source, d_model] [3, 5, 16]
           [batch, 1, 1, source]    [3, 1, 1, 5]
 
@@ -139,7 +140,7 @@ def shape_ledger(records: Sequence[ShapeRecord], names: Mapping[int, str]) -> st
         lines.append(": ".join(filter(None, (record.module, record.kind))))
         for index, row in enumerate(of_one_call):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            cells.insert(2, " " if index else "→")
+            cells.insert(2, "  " if index else "->")
             lines.append(f"  {' '.join(cells)}".rstrip())
     return "\n".join(lines)
 

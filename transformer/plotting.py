@@ -1,13 +1,21 @@
-"""The book's figures that more than one chapter needs."""
+"""The book's figures that more than one chapter needs.
+
+Each function draws a new figure and returns nothing, so that a notebook shows it once,
+whether or not the cell ends with `plt.show()`. Until then it is pyplot's current figure:
+`plt.gcf()` hands it out, `plt.savefig(path)` stores it. Labels and titles are shown as they
+are: to matplotlib, `$` would begin a formula.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
 from matplotlib import font_manager
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from transformer.training import History
@@ -16,6 +24,7 @@ from transformer.training import History
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 ATTENTION_COLORS = "Blues"
+_AS_IT_IS = {"parse_math": False, "usetex": False}
 
 #: Fonts with Japanese letters that macOS, Windows and Linux bring.
 JAPANESE_FONTS = (
@@ -65,7 +74,7 @@ def use_font_with_letters(candidates: Sequence[str] = JAPANESE_FONTS) -> str | N
     return None
 
 
-def plot_history(history: History, title: str = "") -> Figure:
+def plot_history(history: History, title: str = "") -> None:
     """Training loss, held-out loss and held-out accuracy over the steps."""
     has_held_out = bool(history.held_out_steps)
     figure, axes = plt.subplots(1, 1 + has_held_out, squeeze=False)
@@ -90,35 +99,28 @@ def plot_history(history: History, title: str = "") -> Figure:
         )
         axes[0, 1].set(xlabel="step", ylabel="held-out token accuracy", ylim=(0, 1.02))
     axes[0, 0].legend()
-    figure.suptitle(title)
-    return figure
+    figure.suptitle(title, **_AS_IT_IS)
 
 
 def plot_attention(
     weights: Tensor,
-    query_labels: Sequence[str],
-    key_labels: Sequence[str],
+    query_labels: Iterable[object],
+    key_labels: Iterable[object],
     title: str = "",
-) -> Figure:
+) -> None:
     """One heat map a head: who looks (rows) at whom (columns).
 
     Args:
         weights: `[heads, query, key]` of one batch row.
-        query_labels: one label a query position.
+        query_labels: one label a query position, a text or a number.
         key_labels: one label a key position.
 
     Raises:
-        ValueError: if a label is missing or too many.
+        ValueError: if there is nothing to draw, or a label is missing or too many.
     """
-    labels = (len(query_labels), len(key_labels))
-    if weights.dim() != 3 or weights.shape[1:] != labels or len(weights) == 0:
-        raise ValueError(
-            f"weights must have shape "
-            f"[heads, query={len(query_labels)}, key={len(key_labels)}], "
-            f"got {list(weights.shape)}"
-        )
-    maps = weights.detach().float().cpu().numpy()
-    num_heads = len(maps)
+    query_labels, key_labels = _texts(query_labels), _texts(key_labels)
+    [heads] = _pixels("weights", [weights], query_labels, key_labels)
+    num_heads = len(heads)
     columns = min(num_heads, 4)
     rows = -(-num_heads // columns)
     figure, axes = plt.subplots(
@@ -128,43 +130,36 @@ def plot_attention(
         if head >= num_heads:
             axis.set_visible(False)
             continue
-        image = axis.imshow(maps[head], cmap=ATTENTION_COLORS, vmin=0, vmax=1)
-        axis.set_xticks(range(len(key_labels)), key_labels)
-        axis.set_yticks(range(len(query_labels)), query_labels)
+        image = _draw_map(axis, heads[head], query_labels, key_labels)
         axis.set_title(f"head {head}", fontsize=10)
-        axis.grid(False)
         if head % columns == 0:
             axis.set_ylabel("query")
         axis.set_xlabel("key")
     figure.colorbar(image, ax=axes, shrink=0.8, label="attention weight")
-    figure.suptitle(title)
-    return figure
+    figure.suptitle(title, **_AS_IT_IS)
 
 
 def plot_attention_layers(
-    layers: Sequence[Tensor], query_labels: Sequence[str], key_labels: Sequence[str]
-) -> Figure:
+    layers: Sequence[Tensor],
+    query_labels: Iterable[object],
+    key_labels: Iterable[object],
+) -> None:
     """The maps of several layers in one figure: a row a layer, a column a head.
 
     Args:
         layers: `[heads, query, key]` of each layer.
-        query_labels: one label a query position.
+        query_labels: one label a query position, a text or a number.
         key_labels: one label a key position.
 
     Raises:
-        ValueError: if there is no layer, the layers differ in shape, or a label is
+        ValueError: if there is nothing to draw, the layers differ in shape, or a label is
             missing or too many.
     """
     if len(layers) == 0:
         raise ValueError("layers must hold the weights of at least one layer, got none")
-    num_heads = layers[0].size(0)
-    wanted = [num_heads, len(query_labels), len(key_labels)]
-    for weights in layers:
-        if list(weights.shape) != wanted:
-            raise ValueError(
-                f"each layer must have shape [heads={wanted[0]}, query={wanted[1]}, "
-                f"key={wanted[2]}], got {list(weights.shape)}"
-            )
+    query_labels, key_labels = _texts(query_labels), _texts(key_labels)
+    maps = _pixels("each layer", layers, query_labels, key_labels)
+    num_heads = len(maps[0])
     height = 1.25 * len(query_labels) / len(key_labels) + 0.15
     figure, axes = plt.subplots(
         len(layers),
@@ -172,20 +167,12 @@ def plot_attention_layers(
         figsize=(1.25 * num_heads + 0.6, height * len(layers) + 0.9),
         squeeze=False,
     )
-    for layer, weights in enumerate(layers):
+    for layer, heads in enumerate(maps):
         for head, axis in enumerate(axes[layer]):
-            image = axis.imshow(
-                weights[head].detach().float().cpu().numpy(),
-                cmap=ATTENTION_COLORS,
-                vmin=0,
-                vmax=1,
-            )
-            axis.set_xticks(range(len(key_labels)), key_labels, fontsize=8)
-            axis.set_yticks(range(len(query_labels)), query_labels, fontsize=8)
+            image = _draw_map(axis, heads[head], query_labels, key_labels, fontsize=8)
             axis.tick_params(
                 labelbottom=layer == len(layers) - 1, labelleft=head == 0, length=2
             )
-            axis.grid(False)
             if layer == 0:
                 axis.set_title(f"head {head}", fontsize=9)
             if head == 0:
@@ -197,4 +184,38 @@ def plot_attention_layers(
     )
     bar.set_label("attention weight", fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    return figure
+
+
+def _texts(labels: Iterable[object]) -> list[str]:
+    # format, unlike str, writes the number alone for a tensor that holds one.
+    return [f"{label}" for label in labels]
+
+
+def _pixels(
+    name: str, maps: Sequence[Tensor], query_labels: list[str], key_labels: list[str]
+) -> list[np.ndarray]:
+    """Each map as an array, if all are `[heads, query, key]` and have an entry."""
+    num_heads = len(maps[0]) if maps[0].dim() > 0 else 0
+    wanted = [num_heads, len(query_labels), len(key_labels)]
+    for weights in maps:
+        if list(weights.shape) != wanted:
+            raise ValueError(
+                f"{name} must have shape [heads={wanted[0]}, query={wanted[1]}, "
+                f"key={wanted[2]}], got {list(weights.shape)}"
+            )
+    if 0 in wanted:
+        raise ValueError(f"{name} must not be empty, got shape {wanted}")
+    return [weights.detach().float().cpu().numpy() for weights in maps]
+
+
+def _draw_map(
+    axis: Axes,
+    pixels: np.ndarray,
+    query_labels: list[str],
+    key_labels: list[str],
+    **style: float,
+) -> AxesImage:
+    axis.set_xticks(range(len(key_labels)), key_labels, **_AS_IT_IS, **style)
+    axis.set_yticks(range(len(query_labels)), query_labels, **_AS_IT_IS, **style)
+    axis.grid(False)
+    return axis.imshow(pixels, cmap=ATTENTION_COLORS, vmin=0, vmax=1)

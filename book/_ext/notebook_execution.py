@@ -19,7 +19,7 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 # Everything outside a chapter that can change its outputs.
-SOURCES = ("transformer/**/*.py", "benchmarks/results/*.json", "requirements.txt")
+SOURCES = ("transformer/**/*.py", "transformer/results/*.json", "requirements.txt")
 
 
 def digest(root: Path, patterns: Iterable[str]) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from transformer.batching import Batch
-from transformer.exercises.self_check import Mistake, SelfCheck
+from transformer.exercises.self_check import (
+    Mistake,
+    SelfCheck,
+    attempt,
+    is_blank,
+    one_line,
+)
+from transformer.notebook import print_anywhere
 from transformer.tasks import CopyTask
 from transformer.training import History
 from transformer.transformer import Transformer
@@ -32,24 +39,24 @@ class Reading:
 
     def __call__(self, answers: Mapping[str, Any]) -> None:
         """Print what `verdict` says."""
-        print(self.verdict(answers))
+        print_anywhere(self.verdict(answers))
 
     def verdict(self, answers: Any) -> str:
         """One line in all if everything is right or blank, else one for each wrong name."""
-        if not isinstance(answers, Mapping):
+        given, error = attempt(lambda: {name: answers.get(name) for name in self.right})
+        if error is not None or not isinstance(answers, Mapping):
             return f"✗ Pass a dictionary, as in the exercise: {self._blank()}"
-        given = {name: answers.get(name) for name in self.right}
-        if all(answer in (None, ...) for answer in given.values()):
+        if all(map(is_blank, given.values())):
             return f"✗ Nothing is filled in yet: {self._choices()} behind each name."
         lines = [self._line(name, answer) for name, answer in given.items()]
         wrong = [f"✗ {line}" for line in lines if line]
         return "\n".join(wrong) or f"✓ Right on all {len(self.right)}."
 
     def _line(self, name: str, answer: Any) -> str | None:
-        if answer in (None, ...):
+        if is_blank(answer):
             return f"{name} has no answer yet."
         if type(answer) is not type(self.right[name]) or answer not in self.choices:
-            return f"{name}: {self._choices()}, not {answer!r}."
+            return f"{name}: {self._choices()}, not {one_line(answer)}."
         if answer == self.right[name]:
             return None
         return f"{name}: {self.confusions.get((name, answer), self.looks[name])}"
