@@ -16,9 +16,13 @@ endif
 READY := $(VENV)/.ready
 # With torch's own index out of reach, pip must give up at once.
 TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --timeout 10
+# What torch needs on Linux with CUDA alone: its build for the CPU does without.
+CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+  nvidia-nvshmem-cu13 triton
+UV_VERSION := 0.13.9
 
-.PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras newest links \
-  address mutants extras clean
+.PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras lock newest \
+  links address mutants extras clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -83,15 +87,31 @@ links: $(READY)
 address: $(READY)
 	$(BIN)/python book/_ext/address.py $(REPOSITORY)
 
-$(READY): requirements.txt pyproject.toml
+# Everything that requirements.txt leads to, on every system and Python, with the hashes of the
+# files. Versions that still fit stay as they are; delete the locks to have the newest.
+lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
+lock: LOCK = .venv-uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+  --generate-hashes --no-emit-package transformer-book
+lock:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	mkdir -p _build
+	printf '%s\n' $(CUDA) > _build/cuda.txt
+	$(LOCK) --excludes _build/cuda.txt requirements.txt -o requirements.lock
+	grep '^torch==' requirements.txt | $(LOCK) -c requirements.lock - -o requirements-cuda.lock
+
+$(READY): requirements.lock requirements-cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@if [ "$$(uname)" = Linux ] && [ -n "$(TORCH_INDEX)" ]; then \
+	@cuda="-r requirements-cuda.lock"; \
+	if [ "$$(uname)" = Linux ] && [ -n "$(TORCH_INDEX)" ]; then \
 	  $(BIN)/python -m pip $(TORCH_PIP) $$(grep '^torch==' requirements.txt) 2>/dev/null \
-	  || echo "No torch from $(TORCH_INDEX); the usual index will do."; \
-	fi
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	  && cuda= || echo "No torch from $(TORCH_INDEX); the usual index will do."; \
+	fi; \
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock $$cuda
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
 
 # Deliberate bugs, each injected into a copy of the package: each must make a test fail.
