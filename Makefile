@@ -22,7 +22,7 @@ CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvid
 UV_VERSION := 0.13.9
 
 .PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras lock newest \
-  links address mutants extras clean
+  links address check-address mutants extras clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -83,9 +83,13 @@ newest:
 links: $(READY)
 	$(BIN)/jupyter-book build . --builder linkcheck
 
-# Writes another public address wherever it stands.
+# Writes another public address wherever it stands: REPOSITORY, or that of the remote `origin`.
 address: $(READY)
 	$(BIN)/python book/_ext/address.py $(REPOSITORY)
+
+# Refuses to publish with the address of another repository.
+check-address: $(READY)
+	$(BIN)/python book/_ext/address.py --check $(REPOSITORY)
 
 # Everything that requirements.txt leads to, on every system and Python, with the hashes of the
 # files. Versions that still fit stay as they are; delete the locks to have the newest.

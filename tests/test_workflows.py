@@ -61,3 +61,14 @@ def test_tests_run_on_every_python_and_every_system():
     }
     on_linux = {entry["python"] for entry in matrix if "ubuntu" in entry["os"]}
     assert on_linux == {"3.11", "3.12", "3.13"}
+
+
+def test_nothing_is_built_for_publication_under_another_address():
+    (publish,) = (path for path in WORKFLOWS if path.name == "publish.yml")
+    steps = dict(jobs(publish))["build"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [
+        "make check-address",
+        "make site-test",
+    ]
+    (own,) = (step["env"] for step in steps if step.get("run") == "make check-address")
+    assert own == {"REPOSITORY": "${{ github.server_url }}/${{ github.repository }}"}
