@@ -20,9 +20,14 @@ TORCH_PIP := install --quiet --no-deps --index-url $(TORCH_INDEX) --retries 0 --
 CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
   nvidia-nvshmem-cu13 triton
 UV_VERSION := 0.13.9
+# The canary does without Jupyter Book's own extensions, and asks itself for the others.
+ENGINE := jupyter_book sphinx_book_theme sphinx_comments sphinx_jupyterbook_latex sphinx_thebe
+BROUGHT := sphinx-copybutton sphinx-design sphinx-external-toc sphinx-multitoc-numbering \
+  sphinx-togglebutton sphinxcontrib-bibtex
 
-.PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras lock newest \
-  links address check-address mutants extras clean
+.PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras newest links \
+  address mutants extras clean
+.PHONY: lock canary floor check-address
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -91,6 +96,20 @@ address: $(READY)
 check-address: $(READY)
 	$(BIN)/python book/_ext/address.py --check $(REPOSITORY)
 
+# The same pages without Jupyter Book, by the newest Sphinx and MyST-NB: our exit, if Jupyter
+# Book 1 ends. The stored outputs are shown as they are.
+canary: $(READY)
+	$(BIN)/jupyter-book config sphinx .
+	printf "extensions.remove('%s')\n" $(ENGINE) >> conf.py
+	$(PYTHON) -m venv --clear .venv-canary
+	mkdir -p _build
+	sed -n -e '/^# What the package/,/^$$/p' -e '/^# What builds/,/^$$/s/==.*//p' requirements.txt \
+	  | grep -v jupyter-book > _build/canary.txt
+	$(call install-torch,.venv-canary/bin,_build/canary.txt)
+	.venv-canary/bin/python -m pip install --quiet -r _build/canary.txt $(BROUGHT) -e .
+	PYTHONPATH=book/_ext .venv-canary/bin/sphinx-build -W -n --keep-going \
+	  -D nb_execution_mode=off . _build/canary
+
 # Everything that requirements.txt leads to, on every system and Python, with the hashes of the
 # files. Versions that still fit stay as they are; delete the locks to have the newest.
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock
@@ -104,15 +123,21 @@ lock:
 	$(LOCK) --excludes _build/cuda.txt requirements.txt -o requirements.lock
 	grep '^torch==' requirements.txt | $(LOCK) -c requirements.lock - -o requirements-cuda.lock
 
+# Installs torch alone, in the version of a file of requirements, where there is a build for the
+# CPU; elsewhere what follows installs it.
+define install-torch
+@if [ "$$(uname)" = Linux ] && [ -n "$(TORCH_INDEX)" ]; then \
+  $(1)/python -m pip $(TORCH_PIP) $$(grep '^torch==' $(2)) 2>/dev/null \
+  || echo "No torch from $(TORCH_INDEX); the usual index will do."; \
+fi
+endef
+
 $(READY): requirements.lock requirements-cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@cuda="-r requirements-cuda.lock"; \
-	if [ "$$(uname)" = Linux ] && [ -n "$(TORCH_INDEX)" ]; then \
-	  $(BIN)/python -m pip $(TORCH_PIP) $$(grep '^torch==' requirements.txt) 2>/dev/null \
-	  && cuda= || echo "No torch from $(TORCH_INDEX); the usual index will do."; \
-	fi; \
+	$(call install-torch,$(BIN),requirements.txt)
+	@cuda=; $(BIN)/python -m pip freeze | grep -q '^torch==.*+cpu' || cuda="-r requirements-cuda.lock"; \
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock $$cuda
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check

@@ -112,7 +112,8 @@ def add_to_page(
     """Give the templates the repository and, for a notebook, its launch links."""
     repository, branch = app.config.repository.split()
     context["repository"] = repository
-    if doctree is not None and app.env.doc2path(pagename).endswith(".ipynb"):
+    source = Path(app.env.doc2path(pagename))
+    if doctree is not None and source.suffix == ".ipynb":
         context["launch_links"] = launch_links(repository, branch, f"{pagename}.ipynb")
 
 
