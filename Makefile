@@ -110,6 +110,19 @@ canary: $(READY)
 	PYTHONPATH=book/_ext .venv-canary/bin/sphinx-build -W -n --keep-going \
 	  -D nb_execution_mode=off . _build/canary
 
+# The package's own tests with the oldest versions that it allows. Old releases may use what newer
+# ones deprecate. The pages and the benchmarks have pinned versions.
+floor:
+	$(PYTHON) -m venv --clear .venv-floor
+	mkdir -p _build
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+	  | sed 's/>=/==/' > _build/floor.txt
+	sed -n '/^# What tests/,/^$$/p' requirements.txt >> _build/floor.txt
+	$(call install-torch,.venv-floor/bin,_build/floor.txt)
+	.venv-floor/bin/python -m pip install --quiet -r _build/floor.txt -e .
+	OMP_NUM_THREADS=1 .venv-floor/bin/pytest tests -n $(WORKERS) -W default::DeprecationWarning \
+	  --ignore tests/test_address.py --ignore tests/test_apparatus.py --ignore tests/test_benchmarks.py
+
 # Everything that requirements.txt leads to, on every system and Python, with the hashes of the
 # files. Versions that still fit stay as they are; delete the locks to have the newest.
 lock: export UV_CUSTOM_COMPILE_COMMAND = make lock

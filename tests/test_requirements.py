@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,13 @@ def test_make_installs_what_is_locked_and_nothing_else():
     assert all(lock in rule for lock in LOCKS)
     assert "--no-deps --require-hashes" in rule
     assert "-r requirements.txt" not in rule
+
+
+def test_the_oldest_versions_allowed_are_those_of_the_readme_and_allow_the_pinned_ones():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for dependency in map(Requirement, project["dependencies"]):
+        (oldest,) = dependency.specifier
+        assert oldest.operator == ">="
+        assert f"`{dependency.name}` {oldest.version}" in readme
+        assert pins("requirements.txt")[dependency.name] in dependency.specifier
