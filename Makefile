@@ -115,8 +115,8 @@ canary: $(READY)
 floor:
 	$(PYTHON) -m venv --clear .venv-floor
 	mkdir -p _build
-	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-	  | sed 's/>=/==/' > _build/floor.txt
+	$(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	  print(*project['dependencies'], sep='\n')" | sed 's/>=/==/' > _build/floor.txt
 	sed -n '/^# What tests/,/^$$/p' requirements.txt >> _build/floor.txt
 	$(call install-torch,.venv-floor/bin,_build/floor.txt)
 	.venv-floor/bin/python -m pip install --quiet -r _build/floor.txt -e .
@@ -150,7 +150,8 @@ $(READY): requirements.lock requirements-cuda.lock pyproject.toml
 	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(call install-torch,$(BIN),requirements.txt)
-	@cuda=; $(BIN)/python -m pip freeze | grep -q '^torch==.*+cpu' || cuda="-r requirements-cuda.lock"; \
+	@cuda="-r requirements-cuda.lock"; \
+	if $(BIN)/python -m pip freeze | grep -q '^torch==.*+cpu'; then cuda=; fi; \
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock $$cuda
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
