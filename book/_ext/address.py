@@ -1,10 +1,13 @@
 """The book's public address, `repository.url` in `_config.yml`, and what follows from it.
 
 The pages get launch buttons and canonical addresses. As a command, this file changes the
-address everywhere it is written: `make address REPOSITORY=https://github.com/me/my-book`.
+address everywhere it is written: `make address REPOSITORY=https://github.com/me/my-book`,
+or `make address` for that of the git remote `origin`.
 """
 
+import argparse
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,13 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-FORM = re.compile(r"https://github\.com/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)")
+FORM = re.compile(r"https://github\.com/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?<!\.git)")
+# How git names a repository on GitHub, with whatever login.
+REMOTE = re.compile(
+    r"(?:https://(?:[^/]+@)?github\.com/|(?:ssh://)?git@github\.com[:/])"
+    r"(?P<owner_and_name>[^/]+/[^/]+?)(?:\.git)?/?"
+)
+PLACEHOLDER = "OWNER"  # who owns the repository, as long as nobody does
 # What holds the address besides `_config.yml`: readers run these without the built pages.
 COPIES = ("README.md", "book/*.ipynb")
 
@@ -54,6 +63,36 @@ def launch_links(repository: str, branch: str, notebook: str) -> dict[str, str]:
     }
 
 
+def origin(root: Path) -> str:
+    """Address of the repository on GitHub that git knows as `origin`."""
+    answer = subprocess.run(
+        ["git", "-C", root, "remote", "get-url", "origin"],
+        capture_output=True,
+        text=True,
+    )
+    url = answer.stdout.strip()
+    if remote := REMOTE.fullmatch(url):
+        return f"https://github.com/{remote['owner_and_name']}"
+    without_login = re.sub("//.*@", "//", url)
+    problem = f"({without_login}) is not on GitHub" if url else "does not exist"
+    raise ValueError(
+        f"the git remote origin {problem}; name the address: "
+        "make address REPOSITORY=https://github.com/OWNER/NAME"
+    )
+
+
+def check_own(root: Path, own: str) -> None:
+    """Raise unless the address is that of the repository `own`, which publishes."""
+    check_form(own)
+    written, _ = read_repository(root)
+    stands_in = FORM.fullmatch(written)["owner"] == PLACEHOLDER
+    if stands_in or written.lower() != own.lower():
+        raise ValueError(
+            f"the book's address is {written}, and {own} may not publish with it: "
+            f"make address REPOSITORY={own}, and commit what it changes"
+        )
+
+
 def tell_sphinx(app: Sphinx, config: Config) -> None:
     """Derive the addresses that other extensions ask for."""
     repository, branch = read_repository(Path(app.srcdir))
@@ -73,7 +112,8 @@ def add_to_page(
     """Give the templates the repository and, for a notebook, its launch links."""
     repository, branch = app.config.repository.split()
     context["repository"] = repository
-    if doctree is not None and app.env.doc2path(pagename).endswith(".ipynb"):
+    source = Path(app.env.doc2path(pagename))
+    if doctree is not None and source.suffix == ".ipynb":
         context["launch_links"] = launch_links(repository, branch, f"{pagename}.ipynb")
 
 
@@ -117,6 +157,23 @@ def setup(app: Sphinx) -> dict[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
+def main(arguments: list[str]) -> None:
+    """Change the address, or check it, and say in one line what is wrong."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("repository", nargs="?", help="default: the git remote origin")
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args(arguments)
+    root = Path.cwd()
+    try:
+        repository = options.repository or origin(root)
+        if options.check:
+            check_own(root, repository)
+        else:
+            for file in change(root, repository):
+                print("changed:", file.relative_to(root))
+    except ValueError as error:
+        sys.exit(str(error))
+
+
 if __name__ == "__main__":
-    for file in change(Path.cwd(), sys.argv[1]):
-        print("changed:", file.relative_to(Path.cwd()))
+    main(sys.argv[1:])

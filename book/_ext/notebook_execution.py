@@ -1,7 +1,7 @@
 """How the build executes the chapters: again when the package changes, and side by side.
 
 jupyter-cache knows a notebook by its own cells. Here the cache also depends on the
-package, the stored measurements and the pinned versions: another digest of them is
+package, the stored measurements and the locked versions: another digest of them is
 another, empty cache. And MyST-NB executes one notebook after the other; here those that
 are not cached yet are executed beforehand, one per core. One that raises stays uncached,
 so that MyST-NB meets it and fails the build in its own words.
@@ -19,7 +19,7 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 # Everything outside a chapter that can change its outputs.
-SOURCES = ("transformer/**/*.py", "transformer/results/*.json", "requirements.txt")
+SOURCES = ("transformer/**/*.py", "transformer/results/*.json", "requirements.lock")
 
 
 def digest(root: Path, patterns: Iterable[str]) -> str:
