@@ -171,7 +171,7 @@ MUTANTS = [
     Mutant(
         "positions left out",
         "position_encoding.py",
-        "self.dropout(x + self.table[start:end])",
+        "self.dropout(x + self.rows(start, end, like=x))",
         "self.dropout(x)",
         "test_encoder.py::test_with_positions_the_order_of_tokens_matters",
     ),
@@ -188,6 +188,60 @@ MUTANTS = [
         "table[:, 0::2] = angle.sin()\n    table[:, 1::2] = angle[:, : d_model // 2].cos()",
         "table[:, 0::2] = angle.cos()\n    table[:, 1::2] = angle[:, : d_model // 2].sin()",
         "test_position_encoding.py::test_position_zero_is_zeros_and_ones",
+    ),
+    Mutant(
+        "a table of positions that is rounded again at every conversion",
+        "position_encoding.py",
+        "        if self.table is not before:\n            self._fill_table()\n",
+        "",
+        "test_position_encoding.py::test_the_table_is_the_formula_rounded_once_"
+        "whatever_was_done_to_the_module",
+    ),
+    Mutant(
+        "no table of positions after weights were assigned to a model on meta",
+        "position_encoding.py",
+        '        if self.table.is_meta:\n            self.to_empty(device="cpu")\n',
+        "",
+        "test_position_encoding.py::test_a_model_built_on_meta_computes_"
+        "as_the_one_whose_weights_it_loads",
+    ),
+    Mutant(
+        "positions in another type than the vectors",
+        "position_encoding.py",
+        "fits = self.table.dtype == like.dtype and",
+        "fits =",
+        "test_position_encoding.py::test_the_sum_has_the_type_of_the_vectors_"
+        "whatever_the_type_of_the_table",
+    ),
+    Mutant(
+        "sinusoids in float64 on whatever device is the default",
+        "position_encoding.py",
+        'exact = dict(dtype=torch.float64, device="cpu")',
+        "exact = dict(dtype=torch.float64)",
+        "test_position_encoding.py::"
+        "test_the_sinusoids_are_made_on_the_cpu_for_not_every_device_knows_float64",
+    ),
+    Mutant(
+        "a look at the ids while a graph is traced",
+        "checks.py",
+        "torch.compiler.is_compiling() or torch.jit.is_tracing()",
+        "torch.jit.is_tracing()",
+        "test_checks.py::test_while_a_graph_is_traced_nothing_is_computed_for_a_check",
+    ),
+    Mutant(
+        "ids that are never looked at",
+        "checks.py",
+        "        return int(compute())\n",
+        "        return None\n",
+        "test_checks.py::test_a_value_is_seen_where_there_is_one",
+    ),
+    Mutant(
+        "a configuration that keeps NumPy's integers",
+        "checks.py",
+        "        return operator.index(value)\n",
+        "        operator.index(value)\n        return value\n",
+        "test_transformer.py::test_numpys_integers_are_sizes_"
+        "and_stand_in_the_configuration_as_plain_ints",
     ),
     # Layers
     Mutant(

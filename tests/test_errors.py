@@ -678,17 +678,17 @@ CASES = {
     "tokens as text": (
         lambda: pad_sequences([["a", "b"]]),
         TypeError,
-        "^token ids must be of type int, got 'a'$",
+        r"^every token id must be an int, got 'a' \(str\)$",
     ),
     "tokens as truth values": (
         lambda: pad_sequences([[3, True]]),
         TypeError,
-        "^token ids must be of type int, got True$",
+        r"^every token id must be an int, got True \(bool\)$",
     ),
     "tokens as floats": (
         lambda: make_batch([[3.0]], [[4]]),
         TypeError,
-        r"^token ids must be of type int, got 3\.0$",
+        r"^every token id must be an int, got 3\.0 \(float\)$",
     ),
     "a source with PAD inside": (
         lambda: make_batch([[3, 4], [5, 0, 6]], [[3], [4]]),

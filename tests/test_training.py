@@ -232,6 +232,28 @@ def test_evaluation_agrees_with_the_loss_and_accuracy_of_one_batch():
     )
 
 
+def test_gradients_of_single_examples_are_those_of_batches_of_one():
+    model = small_model(dropout=0.0)
+    src, tgt_in, tgt_out = next(batches())
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, src, tgt_in, tgt_out):
+        inputs = (src[None], tgt_in[None])
+        logits = torch.func.functional_call(model, parameters, inputs)
+        return next_token_loss(logits, tgt_out[None])
+
+    # PyTorch's fused attention warns that it loops over the examples.
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        of_each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0, 0))
+        gradients = of_each(parameters, src, tgt_in, tgt_out)
+    for row in range(len(src)):
+        model.zero_grad()
+        one = slice(row, row + 1)
+        next_token_loss(model(src[one], tgt_in[one]), tgt_out[one]).backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][row], parameter.grad)
+
+
 def test_training_is_one_step_after_another():
     model = small_model(dropout=0.2)
     twin = copy.deepcopy(model)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from transformer.checks import check_positive_int
+from transformer.checks import check_int, check_positive_int
 from transformer.tokens import END, PAD, START
 
 
@@ -51,20 +51,17 @@ def pad_sequences(
         raise ValueError(
             f"there is nothing to pad: {len(sequences)} sequences, all empty"
         )
-    if length is None:
-        length = longest
-    check_positive_int("length", length)
+    length = longest if length is None else check_positive_int("length", length)
     if longest > length:
         raise ValueError(
             f"a sequence has {longest} tokens, more than length ({length})"
         )
+    pad_token_id = check_int("pad_token_id", pad_token_id)
     rows = [
-        list(sequence) + [pad_token_id] * (length - len(sequence))
+        [check_int("every token id", token) for token in sequence]
+        + [pad_token_id] * (length - len(sequence))
         for sequence in sequences
     ]
-    for token in (token for row in rows for token in row):
-        if not isinstance(token, int) or isinstance(token, bool):
-            raise TypeError(f"token ids must be of type int, got {token!r}")
     return torch.tensor(rows, dtype=torch.int64)
 
 

@@ -15,7 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from transformer.batching import Batch
-from transformer.checks import check_number, check_positive_int, check_tokens
+from transformer.checks import (
+    check_number,
+    check_positive_int,
+    check_tokens,
+    visible_value,
+)
 from transformer.runtime import evaluation_mode
 from transformer.tokens import PAD
 from transformer.transformer import Transformer
@@ -61,7 +66,7 @@ def _check_targets(logits: Tensor, tgt_out: Tensor, pad_token_id: int) -> None:
             f"{list(logits.shape)} and {list(tgt_out.shape)}"
         )
     check_tokens("tgt_out", tgt_out, logits.size(2), tgt_out.size(1))
-    if not (tgt_out != pad_token_id).any():
+    if visible_value((tgt_out != pad_token_id).any) == 0:
         raise ValueError(
             f"tgt_out {list(tgt_out.shape)} holds no token but PAD: nothing to learn from"
         )

@@ -54,21 +54,29 @@ class TransformerConfig:
     final_norm: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming the numbers."""
-        for name in ("src_vocab_size", "tgt_vocab_size"):
-            check_positive_int(name, getattr(self, name))
+        """Refuse what cannot be built, naming the numbers; keep sizes as plain ints."""
+        sizes = {
+            name: check_positive_int(name, getattr(self, name))
+            for name in (
+                "src_vocab_size",
+                "tgt_vocab_size",
+                "d_model",
+                "num_heads",
+                "num_encoder_layers",
+                "num_decoder_layers",
+                "d_ff",
+                "max_len",
+            )
+        }
         check_heads(self.d_model, self.num_heads)
-        for name in ("num_encoder_layers", "num_decoder_layers", "d_ff", "max_len"):
-            check_positive_int(name, getattr(self, name))
         check_dropout(self.dropout)
         check_bool("norm_first", self.norm_first)
         if self.final_norm is not None:
             check_bool("final_norm", self.final_norm)
-        check_token_id(
-            "pad_token_id",
-            self.pad_token_id,
-            min(self.src_vocab_size, self.tgt_vocab_size),
-        )
+        smallest = min(sizes["src_vocab_size"], sizes["tgt_vocab_size"])
+        pad_token_id = check_token_id("pad_token_id", self.pad_token_id, smallest)
+        for name, value in (sizes | {"pad_token_id": pad_token_id}).items():
+            object.__setattr__(self, name, value)  # The dataclass is frozen.
 
 
 class Transformer(nn.Module):
@@ -117,7 +125,7 @@ class Transformer(nn.Module):
         """
         super().__init__()
         final_norm = norm_first if final_norm is None else final_norm
-        self.config = TransformerConfig(
+        self.config = config = TransformerConfig(
             src_vocab_size,
             tgt_vocab_size,
             d_model,
@@ -131,12 +139,14 @@ class Transformer(nn.Module):
             pad_token_id,
             final_norm,
         )
-        self.d_model = d_model
-        self.max_len = max_len
-        self.pad_token_id = pad_token_id
-        self.src_embedding = make_embedding(src_vocab_size, d_model)
-        self.tgt_embedding = make_embedding(tgt_vocab_size, d_model)
-        self.position_encoding = PositionalEncoding(d_model, max_len, dropout)
+        self.d_model = config.d_model
+        self.max_len = config.max_len
+        self.pad_token_id = config.pad_token_id
+        self.src_embedding = make_embedding(config.src_vocab_size, config.d_model)
+        self.tgt_embedding = make_embedding(config.tgt_vocab_size, config.d_model)
+        self.position_encoding = PositionalEncoding(
+            config.d_model, config.max_len, dropout
+        )
         self.encoder = Encoder(
             num_encoder_layers,
             d_model,
@@ -155,7 +165,7 @@ class Transformer(nn.Module):
             norm_first=norm_first,
             final_norm=final_norm,
         )
-        self.output_projection = nn.Linear(d_model, tgt_vocab_size)
+        self.output_projection = nn.Linear(config.d_model, config.tgt_vocab_size)
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """Predict, at every target position, the token that comes next.
