@@ -683,6 +683,60 @@ MUTANTS = [
         "test_a_model_of_any_configuration_is_rebuilt_from_the_file_alone",
     ),
     Mutant(
+        "a model saved without a look at whether it can be loaded",
+        "checkpoint.py",
+        "    check_own_parts(model)\n",
+        "",
+        "test_checkpoint.py::"
+        "test_what_could_not_be_loaded_is_not_saved_and_the_old_file_stays",
+    ),
+    Mutant(
+        "a compiled model saved under the names of its wrapper",
+        "checkpoint.py",
+        'model = getattr(model, "_orig_mod", model)',
+        "model = model",
+        "test_checkpoint.py::"
+        "test_of_a_compiled_or_packed_model_the_model_inside_is_saved",
+    ),
+    Mutant(
+        "layers built before the tensors back them up",
+        "checkpoint.py",
+        "if num_layers * _TENSORS_PER_LAYER > num_tensors:",
+        "if False:",
+        "test_checkpoint.py::test_sizes_that_no_tensor_backs_up_"
+        "are_refused_before_anything_is_built",
+    ),
+    Mutant(
+        "a table of positions as long as a file asks for",
+        "position_encoding.py",
+        "kept = min(self.max_len, MAX_TABLE_LENGTH)",
+        "kept = self.max_len",
+        "test_checkpoint.py::test_a_length_that_no_tensor_backs_up_costs_nothing",
+    ),
+    Mutant(
+        "random numbers of other threads taken back by loading",
+        "checkpoint.py",
+        '    with torch.device("meta"):\n        return',
+        "    with torch.random.fork_rng(devices=[]):\n        return",
+        "test_checkpoint.py::test_loading_leaves_everybodys_random_numbers_alone",
+    ),
+    Mutant(
+        "parts without bias taken for whole ones",
+        "transformer.py",
+        '    check_weights("of model", model.state_dict(), as_built.state_dict())\n',
+        "",
+        "test_torch_conversion.py::"
+        "test_a_missing_bias_is_named_before_anything_is_converted",
+    ),
+    Mutant(
+        "random numbers drawn to look at classes",
+        "transformer.py",
+        '    with torch.device("meta"):\n        as_built',
+        "    if True:\n        as_built",
+        "test_torch_conversion.py::"
+        "test_neither_conversion_touches_anybodys_random_numbers",
+    ),
+    Mutant(
         "query and key exchanged on the way to torch",
         "torch_conversion.py",
         "torch.cat([weights[name] for name in ours])",

@@ -9,7 +9,7 @@ values steps aside where a tensor shows none: see `visible_value`.
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -212,4 +212,38 @@ def check_layer_norm_eps(module: nn.Module) -> None:
     if isinstance(module, nn.LayerNorm) and module.eps != nn.LayerNorm(1).eps:
         raise ValueError(
             f"layer_norm_eps must be {nn.LayerNorm(1).eps}, got {module.eps}"
+        )
+
+
+def check_weights(
+    whose: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Raise unless `weights` has the names and shapes of `expected` and one float type.
+
+    Args:
+        whose: for the message, such as "of model".
+    """
+    problems = [f"{name} is missing" for name in expected.keys() - weights.keys()]
+    problems += [f"{name} is unknown" for name in weights.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {list(weights[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    ]
+    dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
+    if len(dtypes) > 1 or not all(map(torch.is_floating_point, weights.values())):
+        problems.append(
+            f"the numbers are {' and '.join(dtypes)}, not of one float type"
+        )
+    problems += [
+        f"{name} holds no plain numbers ({tensor.device}, {tensor.layout})"
+        for name, tensor in weights.items()
+        if tensor.is_meta or tensor.layout != torch.strided
+    ]
+    if problems:
+        problems.sort()
+        named, rest = problems[:3], len(problems) - 3
+        named += [f"and {rest} more"] if rest > 0 else []
+        raise ValueError(
+            f"the weights {whose} do not fit its configuration: {'; '.join(named)}"
         )

@@ -17,6 +17,7 @@ from transformer.checks import (
     check_same_classes,
     check_token_id,
     check_tokens,
+    check_weights,
 )
 from transformer.decoder import Decoder
 from transformer.decoding import decode
@@ -298,23 +299,15 @@ def check_own_parts(model: Transformer) -> None:
 
     Raises:
         TypeError: if a part is of another class, missing, or too many, naming it.
-        ValueError: if a layer norm has another eps than PyTorch's default.
+        ValueError: if a layer norm has another eps than PyTorch's default, or the weights
+            have other names (as of pruned layers), other shapes, a bias more or less, or
+            more than one type.
     """
     check_class("model", model, Transformer)
-    config = model.config
-    # Nobody's random numbers should pay for a look at the classes.
-    with torch.random.fork_rng(devices=[]):
-        as_built = Transformer(
-            1,
-            1,
-            1,
-            1,
-            config.num_encoder_layers,
-            config.num_decoder_layers,
-            1,
-            1,
-            final_norm=config.final_norm,
-        )
+    # On meta, nothing is allocated and no random number is drawn.
+    with torch.device("meta"):
+        as_built = Transformer(**asdict(model.config))
     check_same_classes("model", model, as_built)
     for module in model.modules():
         check_layer_norm_eps(module)
+    check_weights("of model", model.state_dict(), as_built.state_dict())
