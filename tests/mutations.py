@@ -363,30 +363,111 @@ MUTANTS = [
     Mutant(
         "PAD counted in the accuracy",
         "training.py",
-        "(is_right & is_token).sum() / is_token.sum()",
-        "is_right.sum() / is_right.numel()",
+        "(is_right & is_token).sum().float() / is_token.sum()",
+        "is_right.sum().float() / is_right.numel()",
         "test_training.py::test_accuracy_counts_real_tokens_only",
     ),
     Mutant(
         "every batch of an evaluation weighs the same, however long",
         "training.py",
-        "tokens = int((batch.tgt_out != model.pad_token_id).sum())",
+        "tokens = int((tgt_out != model.pad_token_id).sum())",
         "tokens = 1",
         "test_training.py::test_evaluation_weighs_every_token_of_all_batches_alike",
     ),
     Mutant(
         "training without dropout after an evaluation",
         "training.py",
-        "    model.train()\n",
-        "",
+        "        _switch_to_training(model)\n",
+        "        pass\n",
         "test_training.py::test_a_step_trains_with_dropout_even_after_evaluation",
     ),
     Mutant(
         "gradients of earlier steps not zeroed",
         "training.py",
-        "    optimizer.zero_grad()\n",
+        "    model.zero_grad()\n    optimizer.zero_grad()\n",
         "",
         "test_training.py::test_gradients_of_an_earlier_step_do_not_linger",
+    ),
+    Mutant(
+        "gradients cleared of what the optimizer holds alone",
+        "training.py",
+        "    model.zero_grad()\n",
+        "",
+        "test_training.py::"
+        "test_parts_that_the_optimizer_does_not_hold_neither_pile_up_nor_count",
+    ),
+    Mutant(
+        "gradients cleared of what the model holds alone",
+        "training.py",
+        "    optimizer.zero_grad()\n",
+        "",
+        "test_training.py::"
+        "test_gradients_of_parameters_outside_the_model_do_not_linger",
+    ),
+    Mutant(
+        "a step clipped by gradients that it does not follow",
+        "training.py",
+        "clip_grad_norm_(parameters, limit)",
+        "clip_grad_norm_(list(model.parameters()), limit)",
+        "test_training.py::"
+        "test_clipping_shortens_the_step_that_is_taken_and_no_other_part_counts",
+    ),
+    Mutant(
+        "parts that were set to evaluation mode trained with dropout",
+        "training.py",
+        "    if not model.training:\n",
+        "    if True:\n",
+        "test_training.py::test_a_model_in_training_mode_keeps_the_modes_of_its_parts",
+    ),
+    Mutant(
+        "frozen parts switched to training mode",
+        "training.py",
+        "if parameters and not any(parameter.requires_grad for parameter in parameters):",
+        "if False:",
+        "test_training.py::test_frozen_parts_of_a_model_in_evaluation_mode_stay_in_it",
+    ),
+    Mutant(
+        "a step that Ctrl-C cuts in two",
+        "training.py",
+        "            with _uninterrupted():\n                rate",
+        "            if True:\n                rate",
+        "test_training.py::test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end",
+    ),
+    Mutant(
+        "a history that is lost with an interruption",
+        "training.py",
+        "        history.interrupted = True\n",
+        "        raise\n",
+        "test_training.py::"
+        "test_an_interruption_ends_training_and_keeps_the_history_and_the_weights",
+    ),
+    Mutant(
+        "a history that is lost with an error",
+        "training.py",
+        "        error.history = history\n",
+        "        error.history = None\n",
+        "test_training.py::test_an_error_carries_the_history_until_then",
+    ),
+    Mutant(
+        "a plateau scheduler that never hears of the loss",
+        "training.py",
+        "                    scheduler.step(evaluation.loss)\n",
+        "                    pass\n",
+        "test_training.py::test_a_plateau_of_the_held_out_loss_lowers_the_rate",
+    ),
+    Mutant(
+        "an iterator that may never end taken for held-out batches",
+        "batching.py",
+        "        len(batches)\n",
+        "        iter(batches)\n",
+        "test_errors.py::test_bad_input_is_refused_with_the_numbers",
+    ),
+    Mutant(
+        "one batch taken for a collection of three",
+        "batching.py",
+        "        return [batches]\n",
+        "        return batches\n",
+        "test_training.py::test_one_batch_may_be_given_for_a_collection_of_one",
     ),
     Mutant(
         "gradients never clipped",
@@ -405,8 +486,8 @@ MUTANTS = [
     Mutant(
         "training that forgets to advance the schedule",
         "training.py",
-        "        if scheduler is not None:\n            scheduler.step()\n",
-        "",
+        "                    scheduler.step()\n",
+        "                    pass\n",
         "test_training.py::test_the_scheduler_advances_once_a_step_"
         "and_the_first_step_has_its_first_rate",
     ),
@@ -442,9 +523,8 @@ MUTANTS = [
     Mutant(
         "early stopping that keeps the last weights",
         "training.py",
-        "    if best_weights is not None:\n"
-        "        model.load_state_dict(best_weights)\n",
-        "",
+        "                model.load_state_dict(best_weights)\n",
+        "                pass\n",
         "test_training.py::"
         "test_stopping_early_puts_the_best_weights_back_and_not_the_last",
     ),
