@@ -437,7 +437,7 @@ MUTANTS = [
         "a history that is lost with an interruption",
         "training.py",
         "        history.interrupted = True\n",
-        "        raise\n",
+        "        raise RuntimeError from None\n",
         "test_training.py::"
         "test_an_interruption_ends_training_and_keeps_the_history_and_the_weights",
     ),
@@ -472,8 +472,8 @@ MUTANTS = [
     Mutant(
         "gradients never clipped",
         "training.py",
-        'limit = float("inf") if clip_norm is None else clip_norm',
-        'limit = float("inf")',
+        "limit = math.inf if clip_norm is None else clip_norm",
+        "limit = math.inf",
         "test_training.py::test_clipping_shortens_the_gradient_to_the_norm_asked_for",
     ),
     Mutant(
@@ -701,6 +701,13 @@ MUTANTS = [
         "inputs = (*inputs,)",
         "test_observation.py::"
         "test_shapes_of_tensors_passed_by_keyword_are_recorded_behind_the_others",
+    ),
+    Mutant(
+        "compiled models observed in vain and in silence",
+        "checks.py",
+        'if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:',
+        "if False:",
+        "test_observation.py::test_a_compiled_model_or_part_is_refused_by_name",
     ),
     Mutant(
         "packed step with key and value exchanged",

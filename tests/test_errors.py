@@ -939,10 +939,10 @@ CASES = {
         r"^a batch must be three tensors \(src, tgt_in, tgt_out\), "
         "got a list of Tensor, Tensor$",
     ),
-    "held out without an end": (
-        lambda: training(one_batch(), held_out=itertools.repeat(ONE_BATCH)),
+    "held out without a length": (
+        lambda: training(one_batch(), held_out=iter([ONE_BATCH])),
         TypeError,
-        r"^held_out must have a length, .* got a repeat: take what you need with "
+        r"^held_out must have a length, .* got a list_iterator: take what you need with "
         r"list\(itertools\.islice\(batches, count\)\)$",
     ),
     "held out but no batch": (
@@ -950,10 +950,10 @@ CASES = {
         TypeError,
         r"^a batch must be three tensors .* got a Tensor$",
     ),
-    "evaluating without an end": (
-        lambda: evaluate(model(), itertools.repeat(ONE_BATCH)),
+    "evaluating without a length": (
+        lambda: evaluate(model(), iter([ONE_BATCH])),
         TypeError,
-        "^batches must have a length, .* got a repeat: ",
+        "^batches must have a length, .* got a list_iterator: ",
     ),
     "training on an id outside the vocabulary": (
         lambda: training(iter([make_batch([[11]], [[4]])])),

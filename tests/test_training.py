@@ -539,7 +539,7 @@ def test_batches_that_are_refused_are_refused_before_any_step():
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     strange = torch.optim.lr_scheduler.StepLR(sgd(model), 3)
     for error, options in (
-        (TypeError, {"held_out": batches()}),
+        (TypeError, {"held_out": iter(some_batches(2))}),
         (TypeError, {"held_out": [*some_batches(2), random_tokens(11, 3, 5)]}),
         (TypeError, {"held_out": random_tokens(11, 3, 5)}),
         (ValueError, {"scheduler": plateau}),

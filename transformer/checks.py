@@ -185,6 +185,19 @@ def check_mask(mask: Tensor | None, shape: Iterable[int]) -> None:
         )
 
 
+def check_not_compiled(model: nn.Module) -> None:
+    """Raise if `model` or a part of it is compiled: compiled code calls no new hook."""
+    for name, module in model.named_modules():
+        # What torch.compile returns keeps the module under the first of these names;
+        # module.compile() sets the second.
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            raise ValueError(
+                f"{'the model' if name == '' else name} is compiled, and compiled code "
+                "calls no hook: use the model that was passed to torch.compile, or "
+                "copy.deepcopy of a model that was compiled in place"
+            )
+
+
 def check_class(name: str, module: nn.Module | None, expected: type) -> None:
     """Raise unless `module` is exactly an `expected`: a subclass may compute anything."""
     if type(module) is not expected:
