@@ -794,6 +794,13 @@ MUTANTS = [
         "are_refused_before_anything_is_built",
     ),
     Mutant(
+        "loading that waits for PyTorch's compiler",
+        "embedding.py",
+        "if torch.empty(0).is_meta:",
+        "if False:",
+        "test_checkpoint.py::test_saving_and_loading_do_not_wait_for_pytorchs_compiler",
+    ),
+    Mutant(
         "a table of positions as long as a file asks for",
         "position_encoding.py",
         "kept = min(self.max_len, MAX_TABLE_LENGTH)",

@@ -2,7 +2,10 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -292,6 +295,19 @@ def test_weights_of_mixed_types_are_refused(path):
         ValueError, match=r"torch\.float32 and torch\.float64, not of one"
     ):
         load_checkpoint(path)
+
+
+def test_saving_and_loading_do_not_wait_for_pytorchs_compiler(path):
+    code = """
+import sys
+from transformer import Transformer, load_checkpoint, save_checkpoint
+save_checkpoint(Transformer(5, 7, 6, 3, 1, 1, 11, 13), sys.argv[1])
+load_checkpoint(sys.argv[1])
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    root = str(Path(__file__).parents[1])
+    assert subprocess.run(command, cwd=root, check=False).returncode == 0
 
 
 def test_saving_leaves_one_file(path):

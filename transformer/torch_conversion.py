@@ -21,7 +21,7 @@ from transformer.checks import (
     check_token_id,
     check_tokens,
 )
-from transformer.embedding import embed
+from transformer.embedding import embed, make_embedding
 from transformer.masks import causal_mask
 from transformer.position_encoding import PositionalEncoding
 from transformer.tokens import PAD
@@ -192,8 +192,8 @@ def to_torch(model: Transformer) -> TorchTransformer:
         )
         converted = TorchTransformer(
             stacks,
-            nn.Embedding(config.src_vocab_size, config.d_model),
-            nn.Embedding(config.tgt_vocab_size, config.d_model),
+            make_embedding(config.src_vocab_size, config.d_model),
+            make_embedding(config.tgt_vocab_size, config.d_model),
             nn.Linear(config.d_model, config.tgt_vocab_size),
             config.max_len,
             config.pad_token_id,
