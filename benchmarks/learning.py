@@ -86,6 +86,11 @@ class Update(NamedTuple):
     optimizers: list[Optimizer]
     schedules: list[LRScheduler]
 
+    @property
+    def param_groups(self) -> list[dict]:
+        """The groups of all optimizers."""
+        return [group for each in self.optimizers for group in each.param_groups]
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for optimizer in self.optimizers:

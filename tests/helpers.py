@@ -6,6 +6,7 @@ Sizes are unequal primes wherever they can be, so that swapped dimensions show.
 import importlib
 import itertools
 import pkgutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,6 +97,30 @@ def assert_above(bound, measured, name, record_property):
     """What training has reached exceeds `bound`; `make rounding` collects by how much."""
     record_property(name, f"{measured} > {bound}")
     assert measured > bound
+
+
+def assert_leaves_random_numbers_alone(operation, monkeypatch):
+    """`operation` draws none, and takes none back that another thread draws meanwhile."""
+    drawn = []
+    build = nn.Linear.__init__
+
+    def draw():
+        drawn.append(torch.rand(3))
+
+    def build_while_another_thread_draws(*arguments, **options):
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join()
+        build(*arguments, **options)
+
+    torch.manual_seed(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Linear, "__init__", build_while_another_thread_draws)
+        operation()
+    draw()
+    assert len(drawn) > 1
+    torch.manual_seed(5)
+    assert all(torch.equal(numbers, torch.rand(3)) for numbers in drawn)
 
 
 class TableModel(nn.Module):

@@ -179,7 +179,7 @@ MUTANTS = [
     Mutant(
         "positions left out",
         "position_encoding.py",
-        "self.dropout(x + self.table[start:end])",
+        "self.dropout(x + self.rows(start, end, like=x))",
         "self.dropout(x)",
         "test_encoder.py::test_with_positions_the_order_of_tokens_matters",
     ),
@@ -196,6 +196,60 @@ MUTANTS = [
         "table[:, 0::2] = angle.sin()\n    table[:, 1::2] = angle[:, : d_model // 2].cos()",
         "table[:, 0::2] = angle.cos()\n    table[:, 1::2] = angle[:, : d_model // 2].sin()",
         "test_position_encoding.py::test_position_zero_is_zeros_and_ones",
+    ),
+    Mutant(
+        "a table of positions that is rounded again at every conversion",
+        "position_encoding.py",
+        "        if self.table is not before:\n            self._fill_table()\n",
+        "",
+        "test_position_encoding.py::test_the_table_is_the_formula_rounded_once_"
+        "whatever_was_done_to_the_module",
+    ),
+    Mutant(
+        "no table of positions after weights were assigned to a model on meta",
+        "position_encoding.py",
+        '        if self.table.is_meta:\n            self.to_empty(device="cpu")\n',
+        "",
+        "test_position_encoding.py::test_a_model_built_on_meta_computes_"
+        "as_the_one_whose_weights_it_loads",
+    ),
+    Mutant(
+        "positions in another type than the vectors",
+        "position_encoding.py",
+        "fits = self.table.dtype == like.dtype and",
+        "fits =",
+        "test_position_encoding.py::test_the_sum_has_the_type_of_the_vectors_"
+        "whatever_the_type_of_the_table",
+    ),
+    Mutant(
+        "sinusoids in float64 on whatever device is the default",
+        "position_encoding.py",
+        'exact = dict(dtype=torch.float64, device="cpu")',
+        "exact = dict(dtype=torch.float64)",
+        "test_position_encoding.py::"
+        "test_the_sinusoids_are_made_on_the_cpu_for_not_every_device_knows_float64",
+    ),
+    Mutant(
+        "a look at the ids while a graph is traced",
+        "checks.py",
+        "torch.compiler.is_compiling() or torch.jit.is_tracing()",
+        "torch.jit.is_tracing()",
+        "test_checks.py::test_while_a_graph_is_traced_nothing_is_computed_for_a_check",
+    ),
+    Mutant(
+        "ids that are never looked at",
+        "checks.py",
+        "        return int(compute())\n",
+        "        return None\n",
+        "test_checks.py::test_a_value_is_seen_where_there_is_one",
+    ),
+    Mutant(
+        "a configuration that keeps NumPy's integers",
+        "checks.py",
+        "        return operator.index(value)\n",
+        "        operator.index(value)\n        return value\n",
+        "test_transformer.py::test_numpys_integers_are_sizes_"
+        "and_stand_in_the_configuration_as_plain_ints",
     ),
     # Layers
     Mutant(
@@ -317,36 +371,117 @@ MUTANTS = [
     Mutant(
         "PAD counted in the accuracy",
         "training.py",
-        "(is_right & is_token).sum() / is_token.sum()",
-        "is_right.sum() / is_right.numel()",
+        "(is_right & is_token).sum().float() / is_token.sum()",
+        "is_right.sum().float() / is_right.numel()",
         "test_training.py::test_accuracy_counts_real_tokens_only",
     ),
     Mutant(
         "every batch of an evaluation weighs the same, however long",
         "training.py",
-        "tokens = int((batch.tgt_out != model.pad_token_id).sum())",
+        "tokens = int((tgt_out != model.pad_token_id).sum())",
         "tokens = 1",
         "test_training.py::test_evaluation_weighs_every_token_of_all_batches_alike",
     ),
     Mutant(
         "training without dropout after an evaluation",
         "training.py",
-        "    model.train()\n",
-        "",
+        "        _switch_to_training(model)\n",
+        "        pass\n",
         "test_training.py::test_a_step_trains_with_dropout_even_after_evaluation",
     ),
     Mutant(
         "gradients of earlier steps not zeroed",
         "training.py",
-        "    optimizer.zero_grad()\n",
+        "    model.zero_grad()\n    optimizer.zero_grad()\n",
         "",
         "test_training.py::test_gradients_of_an_earlier_step_do_not_linger",
     ),
     Mutant(
+        "gradients cleared of what the optimizer holds alone",
+        "training.py",
+        "    model.zero_grad()\n",
+        "",
+        "test_training.py::"
+        "test_parts_that_the_optimizer_does_not_hold_neither_pile_up_nor_count",
+    ),
+    Mutant(
+        "gradients cleared of what the model holds alone",
+        "training.py",
+        "    optimizer.zero_grad()\n",
+        "",
+        "test_training.py::"
+        "test_gradients_of_parameters_outside_the_model_do_not_linger",
+    ),
+    Mutant(
+        "a step clipped by gradients that it does not follow",
+        "training.py",
+        "clip_grad_norm_(parameters, limit)",
+        "clip_grad_norm_(list(model.parameters()), limit)",
+        "test_training.py::"
+        "test_clipping_shortens_the_step_that_is_taken_and_no_other_part_counts",
+    ),
+    Mutant(
+        "parts that were set to evaluation mode trained with dropout",
+        "training.py",
+        "    if not model.training:\n",
+        "    if True:\n",
+        "test_training.py::test_a_model_in_training_mode_keeps_the_modes_of_its_parts",
+    ),
+    Mutant(
+        "frozen parts switched to training mode",
+        "training.py",
+        "if parameters and not any(parameter.requires_grad for parameter in parameters):",
+        "if False:",
+        "test_training.py::test_frozen_parts_of_a_model_in_evaluation_mode_stay_in_it",
+    ),
+    Mutant(
+        "a step that Ctrl-C cuts in two",
+        "training.py",
+        "            with _uninterrupted():\n                rate",
+        "            if True:\n                rate",
+        "test_training.py::test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end",
+    ),
+    Mutant(
+        "a history that is lost with an interruption",
+        "training.py",
+        "        history.interrupted = True\n",
+        "        raise RuntimeError from None\n",
+        "test_training.py::"
+        "test_an_interruption_ends_training_and_keeps_the_history_and_the_weights",
+    ),
+    Mutant(
+        "a history that is lost with an error",
+        "training.py",
+        "        error.history = history\n",
+        "        error.history = None\n",
+        "test_training.py::test_an_error_carries_the_history_until_then",
+    ),
+    Mutant(
+        "a plateau scheduler that never hears of the loss",
+        "training.py",
+        "                    scheduler.step(evaluation.loss)\n",
+        "                    pass\n",
+        "test_training.py::test_a_plateau_of_the_held_out_loss_lowers_the_rate",
+    ),
+    Mutant(
+        "an iterator that may never end taken for held-out batches",
+        "batching.py",
+        "        len(batches)\n",
+        "        iter(batches)\n",
+        "test_errors.py::test_bad_input_is_refused_with_the_numbers",
+    ),
+    Mutant(
+        "one batch taken for a collection of three",
+        "batching.py",
+        "        return [batches]\n",
+        "        return batches\n",
+        "test_training.py::test_one_batch_may_be_given_for_a_collection_of_one",
+    ),
+    Mutant(
         "gradients never clipped",
         "training.py",
-        'limit = float("inf") if clip_norm is None else clip_norm',
-        'limit = float("inf")',
+        "limit = math.inf if clip_norm is None else clip_norm",
+        "limit = math.inf",
         "test_training.py::test_clipping_shortens_the_gradient_to_the_norm_asked_for",
     ),
     Mutant(
@@ -359,8 +494,8 @@ MUTANTS = [
     Mutant(
         "training that forgets to advance the schedule",
         "training.py",
-        "        if scheduler is not None:\n            scheduler.step()\n",
-        "",
+        "                    scheduler.step()\n",
+        "                    pass\n",
         "test_training.py::test_the_scheduler_advances_once_a_step_"
         "and_the_first_step_has_its_first_rate",
     ),
@@ -396,9 +531,8 @@ MUTANTS = [
     Mutant(
         "early stopping that keeps the last weights",
         "training.py",
-        "    if best_weights is not None:\n"
-        "        model.load_state_dict(best_weights)\n",
-        "",
+        "                model.load_state_dict(best_weights)\n",
+        "                pass\n",
         "test_training.py::"
         "test_stopping_early_puts_the_best_weights_back_and_not_the_last",
     ),
@@ -577,6 +711,13 @@ MUTANTS = [
         "test_shapes_of_tensors_passed_by_keyword_are_recorded_behind_the_others",
     ),
     Mutant(
+        "compiled models observed in vain and in silence",
+        "checks.py",
+        'if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:',
+        "if False:",
+        "test_observation.py::test_a_compiled_model_or_part_is_refused_by_name",
+    ),
+    Mutant(
         "packed step with key and value exchanged",
         "packed.py",
         "query, key, value = stacked",
@@ -635,6 +776,67 @@ MUTANTS = [
         'json.dumps(asdict(model.config) | {"pad_token_id": 0})',
         "test_checkpoint.py::"
         "test_a_model_of_any_configuration_is_rebuilt_from_the_file_alone",
+    ),
+    Mutant(
+        "a model saved without a look at whether it can be loaded",
+        "checkpoint.py",
+        "    check_own_parts(model)\n",
+        "",
+        "test_checkpoint.py::"
+        "test_what_could_not_be_loaded_is_not_saved_and_the_old_file_stays",
+    ),
+    Mutant(
+        "a compiled model saved under the names of its wrapper",
+        "checkpoint.py",
+        'model = getattr(model, "_orig_mod", model)',
+        "model = model",
+        "test_checkpoint.py::"
+        "test_of_a_compiled_or_packed_model_the_model_inside_is_saved",
+    ),
+    Mutant(
+        "layers built before the tensors back them up",
+        "checkpoint.py",
+        "if num_layers * _TENSORS_PER_LAYER > num_tensors:",
+        "if False:",
+        "test_checkpoint.py::test_sizes_that_no_tensor_backs_up_"
+        "are_refused_before_anything_is_built",
+    ),
+    Mutant(
+        "loading that waits for PyTorch's compiler",
+        "embedding.py",
+        "if torch.empty(0).is_meta:",
+        "if False:",
+        "test_checkpoint.py::test_saving_and_loading_do_not_wait_for_pytorchs_compiler",
+    ),
+    Mutant(
+        "a table of positions as long as a file asks for",
+        "position_encoding.py",
+        "kept = min(self.max_len, MAX_TABLE_LENGTH)",
+        "kept = self.max_len",
+        "test_checkpoint.py::test_a_length_that_no_tensor_backs_up_costs_nothing",
+    ),
+    Mutant(
+        "random numbers of other threads taken back by loading",
+        "checkpoint.py",
+        '    with torch.device("meta"):\n        return',
+        "    with torch.random.fork_rng(devices=[]):\n        return",
+        "test_checkpoint.py::test_loading_leaves_everybodys_random_numbers_alone",
+    ),
+    Mutant(
+        "parts without bias taken for whole ones",
+        "transformer.py",
+        '    check_weights("of model", model.state_dict(), as_built.state_dict())\n',
+        "",
+        "test_torch_conversion.py::"
+        "test_a_missing_bias_is_named_before_anything_is_converted",
+    ),
+    Mutant(
+        "random numbers drawn to look at classes",
+        "transformer.py",
+        '    with torch.device("meta"):\n        as_built',
+        "    if True:\n        as_built",
+        "test_torch_conversion.py::"
+        "test_neither_conversion_touches_anybodys_random_numbers",
     ),
     Mutant(
         "query and key exchanged on the way to torch",

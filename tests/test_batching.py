@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,15 @@ def test_the_lists_given_are_not_changed():
 
 def test_tuples_and_ranges_are_sequences_too():
     assert pad_sequences([(5, 6), range(7, 10)]).tolist() == [[5, 6, 0], [7, 8, 9]]
+
+
+def test_numpys_integers_are_token_ids_too():
+    rows = [np.array([5, 6, 7]), [np.int32(8)]]
+    padded = pad_sequences(rows, length=np.int64(4), pad_token_id=np.int64(9))
+    assert padded.tolist() == [[5, 6, 7, 9], [8, 9, 9, 9]]
+    assert padded.dtype == torch.int64
+    batch = make_batch(np.array([[5, 6]]), np.array([[7]]), end_token_id=np.int64(4))
+    assert [ids.tolist() for ids in batch] == [[[5, 6]], [[1, 7]], [[7, 4]]]
 
 
 def test_start_stands_before_what_is_read_and_end_behind_what_is_predicted():

@@ -2,16 +2,36 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_same_weights, small_batch, small_model, snapshot
+from helpers import (
+    assert_leaves_random_numbers_alone,
+    assert_same_weights,
+    small_batch,
+    small_model,
+    snapshot,
+)
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils import parametrizations, prune
 
-from transformer import Transformer, load_checkpoint, save_checkpoint
-from transformer.checkpoint import CONFIG_KEY
+from transformer import (
+    END,
+    START,
+    EncoderLayer,
+    FeedForward,
+    Transformer,
+    load_checkpoint,
+    save_checkpoint,
+)
+from transformer.checkpoint import _TENSORS_PER_LAYER, CONFIG_KEY
+from transformer.packed import PackedTransformer
 
 CONFIGS = [
     {},
@@ -140,11 +160,130 @@ def test_shared_weights_are_stored_under_both_names(path):
     assert_same_weights(load_checkpoint(path), snapshot(model))
 
 
-def test_loading_leaves_the_global_random_state_alone(path):
+def test_loading_leaves_everybodys_random_numbers_alone(path, monkeypatch):
     save_checkpoint(small_model(), path)
-    before = torch.get_rng_state()
-    load_checkpoint(path)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert_leaves_random_numbers_alone(lambda: load_checkpoint(path), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: torch.compile(model, backend="eager"),
+        PackedTransformer,
+        lambda model: torch.compile(PackedTransformer(model), backend="eager"),
+    ],
+    ids=["compiled", "packed", "packed and compiled"],
+)
+def test_of_a_compiled_or_packed_model_the_model_inside_is_saved(path, wrap):
+    model = small_model()
+    save_checkpoint(wrap(model), path)
+    loaded = load_checkpoint(path)
+    assert loaded.config == model.config
+    assert_same_weights(loaded, snapshot(model))
+
+
+def test_a_model_that_is_compiled_in_place_is_saved_like_any_other(path):
+    model = small_model()
+    model.compile(backend="eager")
+    save_checkpoint(model, path)
+    assert_same_weights(load_checkpoint(path), snapshot(model))
+
+
+class Subclass(Transformer):
+    pass
+
+
+class OtherFeedForward(FeedForward):
+    """The same weights, another function."""
+
+    def forward(self, x):
+        return self.contract(nn.functional.gelu(self.expand(x)))
+
+
+def exchange_feed_forward(model):
+    model.encoder.layers[1].feed_forward = OtherFeedForward(14, 19).double()
+
+
+def drop_bias(model):
+    projection = nn.Linear(14, 14, bias=False, dtype=torch.float64)
+    model.decoder.layers[2].cross_attention.query_projection = projection
+
+
+def hold_integers(model):
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+        parameter.data = parameter.data.long()
+
+
+def compile_a_part(model):
+    model.encoder = torch.compile(model.encoder, backend="eager")
+
+
+# What was done to the model, the type of the error, and what it says.
+UNSAVEABLE = {
+    "pruned": (
+        lambda m: prune.l1_unstructured(m.output_projection, "weight", 0.3),
+        ValueError,
+        r"output_projection\.weight is missing; output_projection\.weight_mask is unknown",
+    ),
+    "parametrized": (
+        lambda m: parametrizations.weight_norm(m.encoder.layers[0].feed_forward.expand),
+        TypeError,
+        r"^model\.encoder\.layers\.0\.feed_forward\.expand must be .*Linear, got ",
+    ),
+    "a part of another class": (
+        exchange_feed_forward,
+        TypeError,
+        r"^model\.encoder\.layers\.1\.feed_forward must be .* got .*OtherFeedForward$",
+    ),
+    "a compiled part": (
+        compile_a_part,
+        TypeError,
+        r"^model\.encoder must be .* got .*OptimizedModule$",
+    ),
+    "a subclass": (
+        lambda m: setattr(m, "__class__", Subclass),
+        TypeError,
+        r"^model must be a transformer\.transformer\.Transformer, got .*Subclass$",
+    ),
+    "a part without bias": (
+        drop_bias,
+        ValueError,
+        r"decoder\.layers\.2\.cross_attention\.query_projection\.bias is missing$",
+    ),
+    "a larger vocabulary": (
+        lambda m: setattr(m, "src_embedding", nn.Embedding(17, 14).double()),
+        ValueError,
+        r"src_embedding\.weight has shape \[17, 14\], not \[11, 14\]$",
+    ),
+    "two types": (
+        lambda m: m.decoder.half(),
+        ValueError,
+        r"torch\.float16 and torch\.float64, not of one float type$",
+    ),
+    "integers": (hold_integers, ValueError, r"torch\.int64, not of one float type$"),
+    "no numbers": (
+        lambda m: m.to("meta"),
+        ValueError,
+        r"holds no plain numbers \(meta, torch\.strided\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"), UNSAVEABLE.values(), ids=UNSAVEABLE.keys()
+)
+def test_what_could_not_be_loaded_is_not_saved_and_the_old_file_stays(
+    path, change, error, message
+):
+    save_checkpoint(small_model(), path)
+    before = path.read_bytes()
+    model = small_model()
+    change(model)
+    with pytest.raises(error, match=message):
+        save_checkpoint(model, path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_weights_of_mixed_types_are_refused(path):
@@ -156,6 +295,19 @@ def test_weights_of_mixed_types_are_refused(path):
         ValueError, match=r"torch\.float32 and torch\.float64, not of one"
     ):
         load_checkpoint(path)
+
+
+def test_saving_and_loading_do_not_wait_for_pytorchs_compiler(path):
+    code = """
+import sys
+from transformer import Transformer, load_checkpoint, save_checkpoint
+save_checkpoint(Transformer(5, 7, 6, 3, 1, 1, 11, 13), sys.argv[1])
+load_checkpoint(sys.argv[1])
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    root = str(Path(__file__).parents[1])
+    assert subprocess.run(command, cwd=root, check=False).returncode == 0
 
 
 def test_saving_leaves_one_file(path):
@@ -433,3 +585,71 @@ def test_a_checkpoint_of_two_arguments_needs_no_more(path):
         },
     )
     assert load_checkpoint(path).config == model.config
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "src_vocab_size",
+        "tgt_vocab_size",
+        "d_model",
+        "num_encoder_layers",
+        "num_decoder_layers",
+        "d_ff",
+    ],
+)
+@pytest.mark.parametrize("size", [10**9, 10**18, 10**40])
+def test_sizes_that_no_tensor_backs_up_are_refused_before_anything_is_built(
+    path, name, size, monkeypatch
+):
+    write_config(path, config_with(**{name: size}))
+    built = []
+    build = EncoderLayer.__init__
+
+    def count(*arguments, **options):
+        built.append(arguments)
+        assert len(built) < 100
+        build(*arguments, **options)
+
+    monkeypatch.setattr(EncoderLayer, "__init__", count)
+    with pytest.raises(
+        ValueError, match=r"do not fit its conf|no usable configuration"
+    ):
+        load_checkpoint(path)
+
+
+def test_more_layers_than_the_tensors_can_make_are_named(path):
+    write_config(path, config_with(num_decoder_layers=10**9))
+    tensors = len(small_model().state_dict())
+    with pytest.raises(
+        ValueError, match=f"1000000002 layers cannot be made of {tensors} tensors$"
+    ):
+        load_checkpoint(path)
+
+
+def test_a_layer_has_at_least_as_many_tensors_as_loading_counts_on():
+    layers = [*small_model().encoder.layers, *small_model().decoder.layers]
+    assert min(len(layer.state_dict()) for layer in layers) == _TENSORS_PER_LAYER
+
+
+def test_a_length_that_no_tensor_backs_up_costs_nothing(path):
+    model = small_model()
+    write_file(path, model.state_dict(), {CONFIG_KEY: config_with(max_len=10**12)})
+    loaded = load_checkpoint(path)
+    assert loaded.max_len == 10**12
+    src, tgt_in = small_batch()
+    assert torch.equal(loaded(src, tgt_in), model(src, tgt_in))
+    decoded = loaded.greedy_decode(src, 9, START, END)
+    assert torch.equal(decoded, model.greedy_decode(src, 9, START, END))
+    save_checkpoint(loaded, path)
+    assert load_checkpoint(path).config == loaded.config
+
+
+def test_the_weights_of_a_loaded_model_are_its_own_and_not_the_files(path):
+    save_checkpoint(small_model(), path)
+    loaded = load_checkpoint(path)
+    weights = snapshot(loaded)
+    with path.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"\0" * 1000)
+    assert_same_weights(loaded, weights)

@@ -5,6 +5,7 @@ Checkpoints have their own cases in test_checkpoint.py.
 """
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -109,7 +110,7 @@ def training(data=(), num_steps=3, **options):
 
 
 def one_batch():
-    return [make_batch([[3, 4]], [[5, 6]])]
+    return itertools.repeat(make_batch([[3, 4]], [[5, 6]]))
 
 
 def generator():
@@ -678,17 +679,17 @@ CASES = {
     "tokens as text": (
         lambda: pad_sequences([["a", "b"]]),
         TypeError,
-        "^token ids must be of type int, got 'a'$",
+        r"^every token id must be an int, got 'a' \(str\)$",
     ),
     "tokens as truth values": (
         lambda: pad_sequences([[3, True]]),
         TypeError,
-        "^token ids must be of type int, got True$",
+        r"^every token id must be an int, got True \(bool\)$",
     ),
     "tokens as floats": (
         lambda: make_batch([[3.0]], [[4]]),
         TypeError,
-        r"^token ids must be of type int, got 3\.0$",
+        r"^every token id must be an int, got 3\.0 \(float\)$",
     ),
     "a source with PAD inside": (
         lambda: make_batch([[3, 4], [5, 0, 6]], [[3], [4]]),
@@ -875,7 +876,7 @@ CASES = {
         r"^tgt_out \[3, 5\] holds no token but PAD",
     ),
     "no steps": (
-        lambda: training(num_steps=0),
+        lambda: training(one_batch(), num_steps=0),
         ValueError,
         "^num_steps must be at least 1, got 0$",
     ),
@@ -910,38 +911,73 @@ CASES = {
         "^held_out holds no batch; None means no evaluation$",
     ),
     "patience with nothing to watch": (
-        lambda: training(patience=3),
+        lambda: training(one_batch(), patience=3),
         ValueError,
         r"^patience \(3\) needs held_out batches to watch$",
     ),
     "no patience": (
-        lambda: training(patience=0, held_out=[ONE_BATCH]),
+        lambda: training(one_batch(), patience=0, held_out=[ONE_BATCH]),
         ValueError,
         "^patience must be at least 1, got 0$",
     ),
     "batches that run out": (
-        lambda: training([ONE_BATCH, ONE_BATCH], num_steps=5),
+        lambda: training(iter([ONE_BATCH, ONE_BATCH]), num_steps=5),
         ValueError,
         "^the batches ran out after 2 of 5 steps$",
+    ),
+    "fewer batches than steps": (
+        lambda: training([ONE_BATCH, ONE_BATCH], num_steps=5),
+        ValueError,
+        r"^batches holds 2, fewer than num_steps \(5\)$",
     ),
     "no batches": (
         lambda: training([]),
         ValueError,
-        "^the batches ran out after 0 of 3 steps$",
+        r"^batches holds 0, fewer than num_steps \(3\)$",
+    ),
+    "one batch for many": (
+        lambda: training(ONE_BATCH),
+        TypeError,
+        r"^batches is one batch: itertools\.repeat\(batch\) trains on it again and again$",
+    ),
+    "batches that are none": (
+        lambda: training(iter([[SRC, TGT]])),
+        TypeError,
+        r"^a batch must be three tensors \(src, tgt_in, tgt_out\), "
+        "got a list of Tensor, Tensor$",
+    ),
+    "held out without a length": (
+        lambda: training(one_batch(), held_out=iter([ONE_BATCH])),
+        TypeError,
+        r"^held_out must have a length, .* got a list_iterator: take what you need with "
+        r"list\(itertools\.islice\(batches, count\)\)$",
+    ),
+    "held out but no batch": (
+        lambda: training(one_batch(), held_out=[ONE_BATCH, SRC]),
+        TypeError,
+        r"^a batch must be three tensors .* got a Tensor$",
+    ),
+    "evaluating without a length": (
+        lambda: evaluate(model(), iter([ONE_BATCH])),
+        TypeError,
+        "^batches must have a length, .* got a list_iterator: ",
     ),
     "training on an id outside the vocabulary": (
-        lambda: training([make_batch([[11]], [[4]])]),
+        lambda: training(iter([make_batch([[11]], [[4]])])),
         ValueError,
         "^src contains token id 11, outside the vocabulary: ids run from 0 to 10$",
     ),
     "a step on different batch sizes": (
-        lambda: train_step(
-            model(),
-            ONE_BATCH._replace(src=SRC),
-            torch.optim.SGD(model().parameters(), lr=0.0),
-        ),
+        lambda: training(iter([ONE_BATCH._replace(src=SRC)])),
         ValueError,
         "^src and tgt_in must have the same batch size, got 3 and 1$",
+    ),
+    "the optimizer of another model": (
+        lambda: train_step(
+            model(), ONE_BATCH, torch.optim.SGD([nn.Parameter(X)], lr=0.1)
+        ),
+        ValueError,
+        r"^the optimizer holds no trainable parameter of the model: build it anew ",
     ),
     "nothing to evaluate on": (
         lambda: evaluate(model(), []),

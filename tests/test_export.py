@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -277,6 +278,22 @@ def test_a_model_whose_parts_were_exchanged_is_not_exported(tmp_path):
     with pytest.raises(TypeError, match=message):
         export_to_ctranslate2(model, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@needs_ctranslate2
+@pytest.mark.parametrize(
+    "name",
+    [
+        "encoder.layers.1.feed_forward.expand",
+        "decoder.layers.2.self_attention_add_norm.norm",
+    ],
+)
+def test_a_missing_bias_is_named_before_anything_is_written(tmp_path, name):
+    model = small_model()
+    model.get_submodule(name).bias = None
+    with pytest.raises(ValueError, match=rf": {re.escape(name)}\.bias is missing$"):
+        export_to_ctranslate2(model, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 def test_a_model_with_two_epsilons_is_not_exported(tmp_path):

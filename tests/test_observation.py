@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from helpers import (
@@ -10,6 +12,7 @@ from helpers import (
 )
 
 from transformer import END, PAD, START, SelfAttention, next_token_loss
+from transformer.intervention import edit_attention
 from transformer.observation import (
     ShapeRecord,
     record_attention,
@@ -141,6 +144,46 @@ def test_a_single_head_can_be_recorded_too():
     with record_attention(head) as weights:
         head(x)
     assert torch.equal(weights[""], head(x, need_weights=True)[1])
+
+
+def edit_nothing(model):
+    return edit_attention(model, {})
+
+
+def compiled_in_place(model):
+    model.compile(backend="eager")
+    return model
+
+
+def compiled_part(model):
+    model.decoder = torch.compile(model.decoder, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("observe", [record_attention, record_shapes, edit_nothing])
+@pytest.mark.parametrize(
+    ("compiled", "name"),
+    [
+        (lambda model: torch.compile(model, backend="eager"), "the model"),
+        (compiled_in_place, "the model"),
+        (compiled_part, "decoder"),
+    ],
+)
+def test_a_compiled_model_or_part_is_refused_by_name(observe, compiled, name):
+    model = compiled(small_model())
+    with pytest.raises(ValueError, match=f"^{name} is compiled"), observe(model):
+        pass
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_a_compiled_model_is_told_to_be_exchanged_for_is_observed():
+    model, (src, tgt_in) = small_model(), small_batch()
+    torch.compile(model, backend="eager")
+    in_place = compiled_in_place(small_model())
+    for plain in (model, copy.deepcopy(in_place)):
+        with record_attention(plain) as weights:
+            plain(src, tgt_in)
+        assert sorted(weights) == sorted(ENCODER + DECODER_SELF + CROSS)
 
 
 @pytest.mark.parametrize("record", [record_attention, record_shapes])

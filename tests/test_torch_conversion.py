@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from helpers import (
     TGT_LEN,
     TGT_VOCAB,
     TOLERANCE,
+    assert_leaves_random_numbers_alone,
     assert_same_weights,
     random_tokens,
     small_model,
@@ -168,7 +170,7 @@ def test_every_configuration_agrees_with_torch(changes):
 def test_around_the_stacks_are_the_papers_embedding_and_torchs_masks(norm_first):
     model = to_torch(random_model(norm_first=norm_first))
     src, tgt_in, _ = random_batch()
-    table = sinusoids(23, 14).double()
+    table = sinusoids(23, 14, dtype=torch.float64)
 
     def vectors(tokens, embedding):
         return embedding.weight[tokens] * math.sqrt(14) + table[: tokens.size(1)]
@@ -288,11 +290,30 @@ def test_weights_that_two_parts_share_become_two_copies():
         assert_close(copy(src, tgt_in), model(src, tgt_in), torch.float64)
 
 
-def test_neither_conversion_touches_the_random_state():
+@pytest.mark.parametrize("convert", [to_torch, from_torch])
+def test_neither_conversion_touches_anybodys_random_numbers(convert, monkeypatch):
     model = random_model()
-    before = torch.get_rng_state()
-    from_torch(to_torch(model))
-    assert torch.equal(torch.get_rng_state(), before)
+    model = to_torch(model) if convert is from_torch else model
+    assert_leaves_random_numbers_alone(lambda: convert(model), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "encoder.layers.1.self_attention.key_projection",
+        "decoder.layers.0.feed_forward.contract",
+        "decoder.layers.2.cross_attention_add_norm.norm",
+        "output_projection",
+    ],
+)
+def test_a_missing_bias_is_named_before_anything_is_converted(name):
+    model = random_model()
+    model.get_submodule(name).bias = None
+    with pytest.raises(
+        ValueError,
+        match=rf"do not fit its configuration: {re.escape(name)}\.bias is missing$",
+    ):
+        to_torch(model)
 
 
 @NORMS

@@ -1,7 +1,10 @@
 import copy
 import itertools
 import math
+import signal
+import threading
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -13,6 +16,7 @@ from helpers import (
     small_model,
     snapshot,
 )
+from torch.utils.data import DataLoader, TensorDataset
 
 from transformer import (
     END,
@@ -232,6 +236,28 @@ def test_evaluation_agrees_with_the_loss_and_accuracy_of_one_batch():
     )
 
 
+def test_gradients_of_single_examples_are_those_of_batches_of_one():
+    model = small_model(dropout=0.0)
+    src, tgt_in, tgt_out = next(batches())
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, src, tgt_in, tgt_out):
+        inputs = (src[None], tgt_in[None])
+        logits = torch.func.functional_call(model, parameters, inputs)
+        return next_token_loss(logits, tgt_out[None])
+
+    # PyTorch's fused attention warns that it loops over the examples.
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        of_each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0, 0))
+        gradients = of_each(parameters, src, tgt_in, tgt_out)
+    for row in range(len(src)):
+        model.zero_grad()
+        one = slice(row, row + 1)
+        next_token_loss(model(src[one], tgt_in[one]), tgt_out[one]).backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][row], parameter.grad)
+
+
 def test_training_is_one_step_after_another():
     model = small_model(dropout=0.2)
     twin = copy.deepcopy(model)
@@ -414,6 +440,274 @@ def test_the_best_step_is_the_first_with_the_lowest_held_out_loss():
     )
     assert history.best_step == 20
     assert History().best_step is None
+
+
+def sgd(model, lr=0.1):
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def test_parts_that_the_optimizer_does_not_hold_neither_pile_up_nor_count():
+    model = small_model(dropout=0.0)
+    batch = next(batches())
+    output = list(model.output_projection.parameters())
+    idle = torch.optim.SGD(output, lr=0.0)
+    norms = [train_step(model, batch, idle, clip_norm=None)[1] for _ in range(3)]
+    of_output = math.sqrt(sum(p.grad.square().sum().item() for p in output))
+    assert norms == pytest.approx([of_output] * 3)
+    once = model.src_embedding.weight.grad.clone()
+    train_step(model, batch, idle)
+    torch.testing.assert_close(model.src_embedding.weight.grad, once)
+
+
+def test_clipping_shortens_the_step_that_is_taken_and_no_other_part_counts():
+    model = small_model(dropout=0.0)
+    output = list(model.output_projection.parameters())
+    before = snapshot(model)
+    optimizer = torch.optim.SGD(output, lr=1.0)
+    norm = train_step(model, next(batches()), optimizer, clip_norm=1e-3).gradient_norm
+    moved = sum(
+        (before[n] - p).square().sum().item() for n, p in model.named_parameters()
+    )
+    assert norm > 1e-2
+    assert math.sqrt(moved) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_gradients_of_parameters_outside_the_model_do_not_linger():
+    model, outside = small_model(dropout=0.0), torch.nn.Parameter(torch.ones(3))
+    outside.grad = torch.full((3,), 1e3)
+    optimizer = torch.optim.SGD([*model.parameters(), outside], lr=0.1)
+    assert train_step(model, next(batches()), optimizer).gradient_norm < 100
+    assert torch.equal(outside, torch.ones(3))
+
+
+def test_a_model_in_training_mode_keeps_the_modes_of_its_parts():
+    model = small_model().train()
+    model.encoder.eval()
+    train(model, batches(), sgd(model), 2, held_out=some_batches(1), progress=False)
+    assert model.training
+    assert not any(module.training for module in model.encoder.modules())
+    assert all(module.training for module in model.decoder.modules())
+
+
+def test_frozen_parts_of_a_model_in_evaluation_mode_stay_in_it():
+    model = small_model().eval()
+    model.encoder.requires_grad_(False)
+    model.decoder.layers[1].feed_forward.expand.requires_grad_(False)
+    train_step(model, next(batches()), sgd(model))
+    still = {name for name, module in model.named_modules() if not module.training}
+    frozen = "decoder.layers.1.feed_forward.expand"
+    assert still == {
+        name
+        for name, _ in model.named_modules()
+        if name.split(".")[0] == "encoder" or name == frozen
+    }
+
+
+def triples(count):
+    """A data set of `count` examples: src, tgt_in and tgt_out of one length each."""
+    rows = random_tokens(SRC_VOCAB, count, 5).tolist()
+    return TensorDataset(*make_batch(rows, rows))
+
+
+def test_batches_of_a_data_loader_are_trained_on_and_evaluated_like_any_other():
+    data = triples(12)
+    expected = [Batch(*data[start : start + 4]) for start in (0, 4, 8)]
+    model = small_model(dropout=0.0)
+    twin = copy.deepcopy(model)
+    loader = DataLoader(data, batch_size=4)
+    assert isinstance(next(iter(loader)), list)
+    ours = train(model, loader, sgd(model), 3, held_out=loader, progress=False)
+    theirs = train(twin, expected, sgd(twin), 3, held_out=expected, progress=False)
+    assert ours == theirs
+    assert evaluate(model, loader) == evaluate(twin, expected)
+    assert ours.held_out_loss == [evaluate(twin, expected).loss]
+
+
+@pytest.mark.parametrize("kind", [Batch._make, list, tuple])
+def test_one_batch_may_be_given_for_a_collection_of_one(kind):
+    model, batch = small_model(), next(batches())
+    alone = kind(batch)
+    assert evaluate(model, alone) == evaluate(model, [batch])
+    history = train(model, [alone], sgd(model), 1, held_out=alone, progress=False)
+    assert history.held_out_loss == [evaluate(model, [batch]).loss]
+
+
+def test_batches_that_are_refused_are_refused_before_any_step():
+    model = small_model()
+    before = snapshot(model)
+    optimizer = sgd(model)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    strange = torch.optim.lr_scheduler.StepLR(sgd(model), 3)
+    for error, options in (
+        (TypeError, {"held_out": iter(some_batches(2))}),
+        (TypeError, {"held_out": [*some_batches(2), random_tokens(11, 3, 5)]}),
+        (TypeError, {"held_out": random_tokens(11, 3, 5)}),
+        (ValueError, {"scheduler": plateau}),
+        (ValueError, {"scheduler": strange}),
+    ):
+        with pytest.raises(error):
+            train(model, batches(), optimizer, 3, progress=False, **options)
+    with pytest.raises(ValueError, match="batches holds 2, fewer than num_steps"):
+        train(model, some_batches(2), optimizer, 3, progress=False)
+    assert_same_weights(model, before)
+
+
+def test_a_plateau_of_the_held_out_loss_lowers_the_rate(monkeypatch):
+    scripted_evaluations(monkeypatch, [3.0, 2.0, 2.5, 2.5, 1.0])
+    model = small_model()
+    optimizer = sgd(model)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.5, patience=1
+    )
+    history = train(
+        model,
+        batches(),
+        optimizer,
+        10,
+        scheduler=schedule,
+        held_out=some_batches(1),
+        evaluate_every=2,
+        progress=False,
+    )
+    # Worse twice in a row, after steps 6 and 8: the two steps left go at half the rate.
+    assert history.learning_rate == pytest.approx([0.1] * 8 + [0.05] * 2)
+
+
+def test_numpys_integers_count_steps():
+    model = small_model()
+    history = train(
+        model,
+        batches(),
+        sgd(model),
+        np.int64(5),
+        held_out=some_batches(1),
+        evaluate_every=np.int32(2),
+        patience=np.int64(7),
+        progress=False,
+    )
+    assert history.held_out_steps == [2, 4, 5]
+
+
+def interrupting(source, after):
+    """The batches of `source`; instead of the one after `after` comes Ctrl-C."""
+    yield from itertools.islice(source, after)
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_ends_training_and_keeps_the_history_and_the_weights():
+    model = small_model(dropout=0.0)
+    twin = copy.deepcopy(model)
+    source = interrupting(batches(), 3)
+    history = train(model, source, sgd(model), 9, progress=False)
+    expected = train(twin, batches(), sgd(twin), 3, progress=False)
+    assert history.interrupted is True
+    assert expected.interrupted is False
+    assert history.loss == expected.loss
+    assert_same_weights(model, snapshot(twin))
+
+
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end():
+    model = small_model(dropout=0.0)
+    twin = copy.deepcopy(model)
+    optimizer = sgd(model)
+    schedule = warmup_schedule(optimizer, 14, warmup_steps=7)
+    before = signal.getsignal(signal.SIGINT)
+    steps = itertools.count(1)
+
+    def press_ctrl_c(*_arguments):
+        if next(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    model.output_projection.register_forward_hook(press_ctrl_c)
+    history = train(model, batches(), optimizer, 9, scheduler=schedule, progress=False)
+    assert history.interrupted is True
+    assert history.num_steps == len(history.gradient_norm) == 3
+    assert schedule.last_epoch == 3
+    optimizer = sgd(twin)
+    schedule = warmup_schedule(optimizer, 14, warmup_steps=7)
+    train(twin, batches(), optimizer, 3, scheduler=schedule, progress=False)
+    assert_same_weights(model, snapshot(twin))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_works_in_a_thread_where_ctrl_c_never_arrives():
+    model, results = small_model(), []
+    thread = threading.Thread(
+        target=lambda: results.append(
+            train(model, batches(), sgd(model), 2, progress=False)
+        )
+    )
+    thread.start()
+    thread.join()
+    assert results[0].num_steps == 2
+
+
+def test_an_interruption_puts_the_best_weights_back_if_there_is_patience(monkeypatch):
+    model = small_model()
+    seen = scripted_evaluations(monkeypatch, [3.0, 1.0, 2.0])
+    history = train(
+        model,
+        interrupting(batches(), 3),
+        sgd(model),
+        30,
+        held_out=some_batches(1),
+        evaluate_every=1,
+        patience=5,
+        progress=False,
+    )
+    assert history.interrupted is True
+    assert history.stopped_early is False
+    assert history.best_step == 2
+    assert_same_weights(model, seen[1])
+
+
+@pytest.mark.parametrize("patience", [None, 5])
+def test_an_error_carries_the_history_until_then(monkeypatch, patience):
+    model = small_model(dropout=0.0)
+    seen = scripted_evaluations(monkeypatch, [3.0, 1.0, 2.0])
+    step = itertools.count(1)
+
+    def diverge(_module, _inputs, logits):
+        return logits * math.nan if next(step) == 4 else logits
+
+    model.register_forward_hook(diverge)
+    with pytest.raises(FloatingPointError) as caught:
+        train(
+            model,
+            batches(),
+            sgd(model),
+            30,
+            held_out=some_batches(1),
+            evaluate_every=1,
+            patience=patience,
+            progress=False,
+        )
+    assert caught.value.history.num_steps == 3
+    assert caught.value.history.held_out_loss == [3.0, 1.0, 2.0]
+    assert_same_weights(model, seen[2 if patience is None else 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_loss_of_logits_in_16_bits_is_computed_in_32(dtype):
+    logits = torch.randn(3, 5, 13).to(dtype)
+    tgt_out = random_tokens(13, 3, 5)
+    loss = next_token_loss(logits, tgt_out)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, next_token_loss(logits.float(), tgt_out))
+
+
+def test_accuracy_is_exact_whatever_the_default_type():
+    # 300 of 301 are right: 0.9967. The nearest number in bfloat16 is 0.9961.
+    logits = torch.zeros(1, 301, 5)
+    logits[..., 3] = 1.0
+    tgt_out = torch.full((1, 301), 3)
+    tgt_out[0, 17] = 4
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        accuracy = token_accuracy(logits, tgt_out)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert accuracy.item() == pytest.approx(300 / 301, rel=1e-6)
 
 
 def test_the_progress_bar_vanishes_when_finished(capsys):

@@ -1,5 +1,8 @@
 import copy
+import json
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -278,3 +281,85 @@ def test_logits_have_a_row_for_every_target_token_and_a_column_for_every_word():
         model.output_projection.bias[4] += 1
     difference = (model(src, tgt_in) - logits).mean(dim=(0, 1))
     torch.testing.assert_close(difference, torch.eye(TGT_VOCAB, dtype=torch.float64)[4])
+
+
+def fresh_batch(batch, src_len, tgt_len):
+    return (
+        random_tokens(SRC_VOCAB, batch, src_len),
+        random_tokens(TGT_VOCAB, batch, tgt_len),
+    )
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_model_computes_the_same_logits(strict):
+    model, (src, tgt_in) = small_model(), small_batch()
+    exported = torch.export.export(model, (src, tgt_in), strict=strict)
+    assert_close = torch.testing.assert_close
+    assert_close(exported.module()(src, tgt_in), model(src, tgt_in))
+    other = fresh_batch(BATCH, SRC_LEN, TGT_LEN)
+    assert_close(exported.module()(*other), model(*other))
+    # A look at the ids would stand in the graph and stop every other system.
+    targets = {str(node.target) for node in exported.graph.nodes}
+    assert not {name for name in targets if "item" in name or "min" in name}
+
+
+def test_a_model_exported_for_any_shape_computes_the_same_logits_for_other_shapes():
+    model = small_model()
+    batch = torch.export.Dim("batch")
+    lengths = (torch.export.Dim(name, max=model.max_len) for name in ("src", "tgt"))
+    exported = torch.export.export(
+        model,
+        small_batch(),
+        dynamic_shapes=tuple({0: batch, 1: length} for length in lengths),
+    ).module()
+    for sizes in ((2, 3, 5), (5, model.max_len, 2), (7, 2, model.max_len)):
+        inputs = fresh_batch(*sizes)
+        torch.testing.assert_close(exported(*inputs), model(*inputs))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_model_is_one_graph_and_computes_the_same_logits(backend):
+    torch.compiler.reset()
+    model = small_model(num_encoder_layers=1, num_decoder_layers=1)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    for inputs in (small_batch(), fresh_batch(2, 3, 11)):
+        torch.testing.assert_close(compiled(*inputs), model(*inputs))
+
+
+def test_a_model_without_values_computes_shapes():
+    model = small_model().to("meta")
+    src, tgt_in = small_batch()
+    logits = model(src.to("meta"), tgt_in.to("meta"))
+    assert logits.shape == (BATCH, TGT_LEN, TGT_VOCAB)
+
+
+def test_ids_that_can_be_seen_are_still_looked_at_after_a_graph_was_traced():
+    model, (src, tgt_in) = small_model(), small_batch()
+    torch.export.export(model, (src, tgt_in))
+    src[1, 2] = SRC_VOCAB
+    with pytest.raises(ValueError, match=f"src contains token id {SRC_VOCAB}"):
+        model(src, tgt_in)
+
+
+def test_numpys_integers_are_sizes_and_stand_in_the_configuration_as_plain_ints():
+    sizes = dict(
+        src_vocab_size=11,
+        tgt_vocab_size=13,
+        d_model=14,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=3,
+        d_ff=19,
+        max_len=23,
+        pad_token_id=3,
+    )
+    model = Transformer(**{name: np.int64(size) for name, size in sizes.items()})
+    plain = Transformer(**sizes)
+    assert model.config == plain.config
+    assert {type(getattr(model.config, name)) for name in sizes} == {int}
+    assert json.loads(json.dumps(asdict(model.config))) == asdict(plain.config)
+    for owner in (model, model.encoder, model.decoder.layers[0].cross_attention):
+        assert type(owner.d_model) is int
+    plain.load_state_dict(model.state_dict())
+    inputs = small_batch()
+    assert torch.equal(model.eval()(*inputs), plain.eval()(*inputs))

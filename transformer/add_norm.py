@@ -19,7 +19,7 @@ class AddNorm(nn.Module):
     ) -> None:
         """Build the layer norm and the dropout; the sub-layer is passed to `forward`."""
         super().__init__()
-        check_positive_int("d_model", d_model)
+        d_model = check_positive_int("d_model", d_model)
         check_dropout(dropout)
         check_bool("norm_first", norm_first)
         self.norm = nn.LayerNorm(d_model)

@@ -72,9 +72,8 @@ class SelfAttention(nn.Module):
     def __init__(self, d_model: int, d_head: int | None = None) -> None:
         """Build the three projections `d_model → d_head` (default: `d_model`)."""
         super().__init__()
-        d_head = d_model if d_head is None else d_head
-        check_positive_int("d_model", d_model)
-        check_positive_int("d_head", d_head)
+        d_model = check_positive_int("d_model", d_model)
+        d_head = d_model if d_head is None else check_positive_int("d_head", d_head)
         self.d_model = d_model
         self.query_projection = nn.Linear(d_model, d_head)
         self.key_projection = nn.Linear(d_model, d_head)
@@ -126,7 +125,7 @@ class MultiHeadAttention(nn.Module):
             ValueError: if `num_heads` does not divide `d_model`.
         """
         super().__init__()
-        check_heads(d_model, num_heads)
+        d_model, num_heads = check_heads(d_model, num_heads)
         self.d_model = d_model
         self.num_heads = num_heads
         self.d_head = d_model // num_heads

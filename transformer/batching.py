@@ -1,12 +1,12 @@
 """From lists of token ids to the tensors that training needs."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from transformer.checks import check_positive_int
+from transformer.checks import check_int, check_positive_int
 from transformer.tokens import END, PAD, START
 
 
@@ -27,6 +27,52 @@ class Batch(NamedTuple):
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         return Batch(*(tokens.to(device) for tokens in self))
+
+
+def is_batch(value: Any) -> bool:
+    """Whether `value` is a list or tuple of three tensors, as every `Batch` is."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(isinstance(tokens, Tensor) for tokens in value)
+    )
+
+
+def as_batch(value: Batch | Sequence[Tensor]) -> Batch:
+    """The `Batch` that three tensors make, such as a `DataLoader` puts together.
+
+    Raises:
+        TypeError: if `value` is something else.
+    """
+    if not is_batch(value):
+        kind = type(value).__name__
+        if isinstance(value, (list, tuple)):
+            kind += (
+                f" of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
+            )
+        raise TypeError(
+            f"a batch must be three tensors (src, tgt_in, tgt_out), got a {kind}"
+        )
+    return Batch(*value)
+
+
+def as_collection(name: str, batches: Any) -> Collection:
+    """`batches`, if they can be counted; a single batch becomes a list of one.
+
+    Raises:
+        TypeError: if `batches` has no length, as an iterator, which may never end.
+    """
+    if is_batch(batches):
+        return [batches]
+    try:
+        len(batches)
+    except TypeError:
+        raise TypeError(
+            f"{name} must have a length, as a list or a DataLoader has, got a "
+            f"{type(batches).__name__}: take what you need with "
+            "list(itertools.islice(batches, count))"
+        ) from None
+    return batches
 
 
 def pad_sequences(
@@ -51,20 +97,17 @@ def pad_sequences(
         raise ValueError(
             f"there is nothing to pad: {len(sequences)} sequences, all empty"
         )
-    if length is None:
-        length = longest
-    check_positive_int("length", length)
+    length = longest if length is None else check_positive_int("length", length)
     if longest > length:
         raise ValueError(
             f"a sequence has {longest} tokens, more than length ({length})"
         )
+    pad_token_id = check_int("pad_token_id", pad_token_id)
     rows = [
-        list(sequence) + [pad_token_id] * (length - len(sequence))
+        [check_int("every token id", token) for token in sequence]
+        + [pad_token_id] * (length - len(sequence))
         for sequence in sequences
     ]
-    for token in (token for row in rows for token in row):
-        if not isinstance(token, int) or isinstance(token, bool):
-            raise TypeError(f"token ids must be of type int, got {token!r}")
     return torch.tensor(rows, dtype=torch.int64)
 
 

@@ -1,7 +1,8 @@
 """Saving a model so that it can be rebuilt from the file alone.
 
 A checkpoint is a safetensors file: the weights as plain numbers, and the configuration
-as JSON in its metadata. Loading one never runs code from the file.
+as JSON in its metadata. Loading one never runs code from the file, and allocates no more
+than its weights account for.
 """
 
 import json
@@ -13,19 +14,33 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
-from transformer.transformer import Transformer
+from transformer.checks import check_weights
+from transformer.packed import PackedTransformer
+from transformer.transformer import Transformer, TransformerConfig, check_own_parts
 
 #: Where the configuration stands in the metadata of the file.
 CONFIG_KEY = "transformer.config"
 
+# An encoder layer, the smaller of the two kinds, holds this many tensors.
+_TENSORS_PER_LAYER = 16
 
-def save_checkpoint(model: Transformer, path: str | os.PathLike[str]) -> None:
+
+def save_checkpoint(
+    model: Transformer | PackedTransformer, path: str | os.PathLike[str]
+) -> None:
     """Write weights and configuration to `path`, replacing what was there.
 
     The file appears whole or not at all: it is written beside `path` under another
-    name, then moved into place.
+    name, then moved into place. Of a compiled or a packed model, the model inside is saved.
+
+    Raises:
+        TypeError, ValueError: if `load_checkpoint` could not rebuild `model`, for it has
+            parts or weights that its configuration does not say. Nothing is written then.
     """
+    model = _model_inside(model)
+    check_own_parts(model)
     path = Path(path).resolve()
     weights = {
         # A copy: two names may share one tensor, and safetensors stores no sharing.
@@ -68,39 +83,29 @@ def load_checkpoint(
             f"{path} holds no {CONFIG_KEY!r}: it was not written by save_checkpoint"
         )
     try:
-        config = json.loads(metadata[CONFIG_KEY])
-        with torch.device("meta"):
-            expected = Transformer(**config).state_dict()
+        model = _model_without_numbers(metadata[CONFIG_KEY], len(weights))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} holds no usable configuration: {error}") from error
-    problems = _mismatches(expected, weights)
-    if problems:
-        raise ValueError(
-            f"the weights in {path} do not fit its configuration: {'; '.join(problems)}"
-        )
-    # The fresh weights are replaced at once: nobody's random numbers should pay for them.
-    with torch.random.fork_rng(devices=[]):
-        model = Transformer(**config)
-    model.to(next(iter(weights.values())).dtype)
+    check_weights(f"in {path}", weights, model.state_dict())
+    model.to(next(iter(weights.values())).dtype).to_empty(device="cpu")
     model.load_state_dict(weights)
     return model.to(device).eval()
 
 
-def _mismatches(
-    expected: dict[str, torch.Tensor], weights: dict[str, torch.Tensor], most: int = 3
-) -> list[str]:
-    problems = [f"{name} is missing" for name in expected.keys() - weights.keys()]
-    problems += [f"{name} is unknown" for name in weights.keys() - expected.keys()]
-    problems += [
-        f"{name} has shape {list(weights[name].shape)}, not {list(expected[name].shape)}"
-        for name in expected.keys() & weights.keys()
-        if weights[name].shape != expected[name].shape
-    ]
-    dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
-    if len(dtypes) > 1 or not all(map(torch.is_floating_point, weights.values())):
-        problems.append(
-            f"the numbers are {' and '.join(dtypes)}, not of one float type"
-        )
-    problems.sort()
-    rest = len(problems) - most
-    return problems[:most] + ([f"and {rest} more"] if rest > 0 else [])
+def _model_inside(model: nn.Module) -> nn.Module:
+    # torch.compile keeps the model it was given under this name.
+    model = getattr(model, "_orig_mod", model)
+    return model.model if isinstance(model, PackedTransformer) else model
+
+
+def _model_without_numbers(config: str, num_tensors: int) -> Transformer:
+    """The model that `config` describes, on the meta device, where no size costs memory.
+
+    Only layers cost some even there. So their number is checked first.
+    """
+    config = TransformerConfig(**json.loads(config))
+    num_layers = config.num_encoder_layers + config.num_decoder_layers
+    if num_layers * _TENSORS_PER_LAYER > num_tensors:
+        raise ValueError(f"{num_layers} layers cannot be made of {num_tensors} tensors")
+    with torch.device("meta"):
+        return Transformer(**asdict(config))

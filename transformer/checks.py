@@ -2,10 +2,14 @@
 
 A module checks its vectors at every call. Decoding with a cache checks ids before the first
 step only: `next_logits` does not look at them.
+
+A check of sizes returns them as plain ints, for NumPy's integers count as well. A check of
+values steps aside where a tensor shows none: see `visible_value`.
 """
 
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +18,26 @@ from torch import Tensor, nn
 TOKEN_DTYPES = (torch.int64, torch.int32)
 
 
-def check_positive_int(name: str, value: int) -> None:
-    """Raise unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def check_int(name: str, value: int) -> int:
+    """Return `value` as a plain int; raise if it is none, as True and 2.0 are none."""
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, (bool, Tensor)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
         raise TypeError(
             f"{name} must be an int, got {value!r} ({type(value).__name__})"
-        )
+        ) from None
+
+
+def check_positive_int(name: str, value: int) -> int:
+    """Return `value` as a plain int; raise unless it is an integer of at least 1."""
+    value = check_int(name, value)
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
 
 
 def check_bool(name: str, value: bool) -> None:
@@ -49,32 +65,49 @@ def check_dropout(dropout: float) -> None:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
 
 
-def check_heads(d_model: int, num_heads: int) -> None:
-    """Raise unless `num_heads` divides `d_model`."""
-    check_positive_int("d_model", d_model)
-    check_positive_int("num_heads", num_heads)
+def check_heads(d_model: int, num_heads: int) -> tuple[int, int]:
+    """Return both as plain ints; raise unless `num_heads` divides `d_model`."""
+    d_model = check_positive_int("d_model", d_model)
+    num_heads = check_positive_int("num_heads", num_heads)
     if d_model % num_heads:
         raise ValueError(
             f"num_heads ({num_heads}) must divide d_model ({d_model}): "
             f"{d_model} / {num_heads} leaves a remainder of {d_model % num_heads}"
         )
+    return d_model, num_heads
 
 
-def check_token_id(name: str, token_id: int, vocab_size: int) -> None:
-    """Raise unless `token_id` is an integer of the vocabulary."""
-    if not isinstance(token_id, int) or isinstance(token_id, bool):
-        raise TypeError(
-            f"{name} must be an int, got {token_id!r} ({type(token_id).__name__})"
-        )
+def check_token_id(name: str, token_id: int, vocab_size: int) -> int:
+    """Return `token_id` as a plain int; raise unless it is one of the vocabulary."""
+    token_id = check_int(name, token_id)
     if not 0 <= token_id < vocab_size:
         raise ValueError(
             f"{name} ({token_id}) is outside the vocabulary: "
             f"ids run from 0 to {vocab_size - 1}"
         )
+    return token_id
+
+
+def visible_value(compute: Callable[[], Tensor]) -> int | None:
+    """The integer or truth value that `compute` returns, or None where none can be seen.
+
+    While a graph is traced (`torch.compile`, `torch.export`, `torch.jit.trace`), nothing
+    is computed: a look at a value would break the graph in two. Meta and fake tensors hold
+    no values, and those inside `torch.func.vmap` do not show them.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return None
+    try:
+        return int(compute())
+    except RuntimeError:
+        return None
 
 
 def check_tokens(name: str, tokens: Tensor, vocab_size: int, max_len: int) -> None:
-    """Raise unless `tokens` is a non-empty `[batch, length]` of ids in the vocabulary."""
+    """Raise unless `tokens` is a non-empty `[batch, length]` of ids in the vocabulary.
+
+    Ids that cannot be seen (see `visible_value`) are not compared with the vocabulary.
+    """
     if not isinstance(tokens, Tensor):
         raise TypeError(
             f"{name} must be a tensor of token ids, got {type(tokens).__name__}"
@@ -98,7 +131,9 @@ def check_tokens(name: str, tokens: Tensor, vocab_size: int, max_len: int) -> No
             f"{name} has length {tokens.size(1)}, longer than max_len ({max_len}): "
             "shorten it or build the model with a larger max_len"
         )
-    smallest, largest = (bound.item() for bound in tokens.aminmax())
+    smallest, largest = visible_value(tokens.min), visible_value(tokens.max)
+    if smallest is None or largest is None:
+        return
     if smallest < 0 or largest >= vocab_size:
         offender = smallest if smallest < 0 else largest
         raise ValueError(
@@ -150,6 +185,19 @@ def check_mask(mask: Tensor | None, shape: Iterable[int]) -> None:
         )
 
 
+def check_not_compiled(model: nn.Module) -> None:
+    """Raise if `model` or a part of it is compiled: compiled code calls no new hook."""
+    for name, module in model.named_modules():
+        # What torch.compile returns keeps the module under the first of these names;
+        # module.compile() sets the second.
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            raise ValueError(
+                f"{'the model' if name == '' else name} is compiled, and compiled code "
+                "calls no hook: use the model that was passed to torch.compile, or "
+                "copy.deepcopy of a model that was compiled in place"
+            )
+
+
 def check_class(name: str, module: nn.Module | None, expected: type) -> None:
     """Raise unless `module` is exactly an `expected`: a subclass may compute anything."""
     if type(module) is not expected:
@@ -177,4 +225,38 @@ def check_layer_norm_eps(module: nn.Module) -> None:
     if isinstance(module, nn.LayerNorm) and module.eps != nn.LayerNorm(1).eps:
         raise ValueError(
             f"layer_norm_eps must be {nn.LayerNorm(1).eps}, got {module.eps}"
+        )
+
+
+def check_weights(
+    whose: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Raise unless `weights` has the names and shapes of `expected` and one float type.
+
+    Args:
+        whose: for the message, such as "of model".
+    """
+    problems = [f"{name} is missing" for name in expected.keys() - weights.keys()]
+    problems += [f"{name} is unknown" for name in weights.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {list(weights[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected.keys() & weights.keys()
+        if weights[name].shape != expected[name].shape
+    ]
+    dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
+    if len(dtypes) > 1 or not all(map(torch.is_floating_point, weights.values())):
+        problems.append(
+            f"the numbers are {' and '.join(dtypes)}, not of one float type"
+        )
+    problems += [
+        f"{name} holds no plain numbers ({tensor.device}, {tensor.layout})"
+        for name, tensor in weights.items()
+        if tensor.is_meta or tensor.layout != torch.strided
+    ]
+    if problems:
+        problems.sort()
+        named, rest = problems[:3], len(problems) - 3
+        named += [f"and {rest} more"] if rest > 0 else []
+        raise ValueError(
+            f"the weights {whose} do not fit its configuration: {'; '.join(named)}"
         )

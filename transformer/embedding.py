@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from transformer.position_encoding import PositionalEncoding
@@ -13,6 +14,10 @@ def make_embedding(vocab_size: int, d_model: int) -> nn.Embedding:
     `embed` multiplies by `sqrt(d_model)`. So the entries of a token start out with a
     typical size of 1, those of a position with about 0.7.
     """
+    if torch.empty(0).is_meta:
+        # Nothing can be drawn. PyTorch would load its whole compiler to find that out.
+        numbers = torch.empty(vocab_size, d_model)
+        return nn.Embedding.from_pretrained(numbers, freeze=False)
     embedding = nn.Embedding(vocab_size, d_model)
     nn.init.normal_(embedding.weight, std=d_model**-0.5)
     return embedding

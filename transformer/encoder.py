@@ -69,7 +69,8 @@ class Encoder(nn.Module):
     ) -> None:
         """Build `num_layers` layers of equal sizes; see `Transformer` for the meaning."""
         super().__init__()
-        check_positive_int("num_layers", num_layers)
+        num_layers = check_positive_int("num_layers", num_layers)
+        d_model = check_positive_int("d_model", d_model)
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, num_heads, d_ff, dropout, norm_first=norm_first)
             for _ in range(num_layers)
@@ -104,14 +105,14 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         """Build the three parts; see `Transformer` for the meaning of the sizes."""
         super().__init__()
-        check_positive_int("vocab_size", vocab_size)
-        check_token_id("pad_token_id", pad_token_id, vocab_size)
+        vocab_size = check_positive_int("vocab_size", vocab_size)
+        d_model = check_positive_int("d_model", d_model)
+        self.pad_token_id = check_token_id("pad_token_id", pad_token_id, vocab_size)
         self.encoder = Encoder(
             num_layers, d_model, num_heads, d_ff, dropout, norm_first=norm_first
         )
         self.position_encoding = PositionalEncoding(d_model, max_len, dropout)
         self.embedding = make_embedding(vocab_size, d_model)
-        self.pad_token_id = pad_token_id
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids `[batch, length]` → vectors `[batch, length, d_model]`."""

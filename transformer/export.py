@@ -76,14 +76,15 @@ def export_to_ctranslate2(
         pre_norm=True,
         no_final_norm=not config.final_norm,
     )
+    positions = model.position_encoding.rows(
+        0, config.max_len, like=model.src_embedding.weight
+    )
     for stack_spec, stack in (
         (spec.encoder, model.encoder),
         (spec.decoder, model.decoder),
     ):
         stack_spec.pre_norm = config.norm_first
-        stack_spec.position_encodings.encodings = _numbers(
-            model.position_encoding.table
-        )
+        stack_spec.position_encodings.encodings = _numbers(positions)
         for layer_spec, layer in zip(stack_spec.layer, stack.layers, strict=True):
             _fill_layer(layer_spec, layer)
         if config.final_norm:

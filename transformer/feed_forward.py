@@ -14,8 +14,8 @@ class FeedForward(nn.Module):
     def __init__(self, d_model: int, d_ff: int) -> None:
         """Build `d_model → d_ff → d_model`."""
         super().__init__()
-        check_positive_int("d_model", d_model)
-        check_positive_int("d_ff", d_ff)
+        d_model = check_positive_int("d_model", d_model)
+        d_ff = check_positive_int("d_ff", d_ff)
         self.d_model = d_model
         self.expand = nn.Linear(d_model, d_ff)
         self.contract = nn.Linear(d_ff, d_model)

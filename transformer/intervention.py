@@ -11,6 +11,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from transformer.attention import MultiHeadAttention
+from transformer.checks import check_not_compiled
 
 #: Receives `(query, key, value, mask)` and returns these four, changed.
 Edit = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
@@ -34,8 +35,10 @@ def edit_attention(model: nn.Module, edits: Mapping[str, Edit]) -> Iterator[None
     Raises:
         AttributeError: if the model has no module of that name.
         TypeError: if the module of that name is no `MultiHeadAttention`.
-        ValueError: when an edited module of the decoder is to decode with a cache.
+        ValueError: if the model or a part of it is compiled; when an edited module of
+            the decoder is to decode with a cache.
     """
+    check_not_compiled(model)
     modules = {name: model.get_submodule(name) for name in edits}
     for name, module in modules.items():
         if not isinstance(module, MultiHeadAttention):

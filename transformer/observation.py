@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from transformer.attention import MultiHeadAttention, SelfAttention
+from transformer.checks import check_not_compiled
 
 
 @contextmanager
@@ -21,7 +22,11 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         A dictionary from module name, such as `encoder.layers.0.self_attention`, to the
         weights of its latest call: `[batch, heads, query, key]`, of a `SelfAttention`
         `[batch, query, key]`.
+
+    Raises:
+        ValueError: if the model or a part of it is compiled.
     """
+    check_not_compiled(model)
     weights: dict[str, Tensor] = {}
 
     def hook_for(name: str) -> Callable:
@@ -61,7 +66,11 @@ def record_shapes(model: nn.Module) -> Iterator[list[ShapeRecord]]:
 
     Yields:
         A list with one `ShapeRecord` a call, in the order in which the calls ended.
+
+    Raises:
+        ValueError: if the model or a part of it is compiled.
     """
+    check_not_compiled(model)
     records: list[ShapeRecord] = []
 
     def hook_for(name: str) -> Callable:

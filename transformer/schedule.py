@@ -13,9 +13,9 @@ def warmup_rate(step: int, d_model: int, warmup_steps: int = 4000) -> float:
 
     It grows linearly for `warmup_steps` steps, then falls with the inverse square root.
     """
-    check_positive_int("step", step)
-    check_positive_int("d_model", d_model)
-    check_positive_int("warmup_steps", warmup_steps)
+    step = check_positive_int("step", step)
+    d_model = check_positive_int("d_model", d_model)
+    warmup_steps = check_positive_int("warmup_steps", warmup_steps)
     return d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
 
 
@@ -26,8 +26,8 @@ def warmup_schedule(
 
     Build the optimizer with `lr=1.0` for the paper's rates.
     """
-    check_positive_int("d_model", d_model)
-    check_positive_int("warmup_steps", warmup_steps)
+    d_model = check_positive_int("d_model", d_model)
+    warmup_steps = check_positive_int("warmup_steps", warmup_steps)
     return LambdaLR(
         optimizer, lambda done: warmup_rate(done + 1, d_model, warmup_steps)
     )

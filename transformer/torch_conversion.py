@@ -21,7 +21,7 @@ from transformer.checks import (
     check_token_id,
     check_tokens,
 )
-from transformer.embedding import embed
+from transformer.embedding import embed, make_embedding
 from transformer.masks import causal_mask
 from transformer.position_encoding import PositionalEncoding
 from transformer.tokens import PAD
@@ -171,8 +171,8 @@ def to_torch(model: Transformer) -> TorchTransformer:
     def final_norm() -> nn.LayerNorm | None:
         return nn.LayerNorm(config.d_model) if config.final_norm else None
 
-    # The fresh weights are replaced at once: nobody's random numbers should pay for them.
-    with torch.random.fork_rng(devices=[]):
+    # On meta, nothing is allocated and no random number is drawn.
+    with torch.device("meta"):
         encoder = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(**sizes),
             config.num_encoder_layers,
@@ -192,18 +192,20 @@ def to_torch(model: Transformer) -> TorchTransformer:
         )
         converted = TorchTransformer(
             stacks,
-            nn.Embedding(config.src_vocab_size, config.d_model),
-            nn.Embedding(config.tgt_vocab_size, config.d_model),
+            make_embedding(config.src_vocab_size, config.d_model),
+            make_embedding(config.tgt_vocab_size, config.d_model),
             nn.Linear(config.d_model, config.tgt_vocab_size),
             config.max_len,
             config.pad_token_id,
         )
     weights = model.state_dict()
-    converted.to(model.output_projection.weight).load_state_dict(
+    _fill(
+        converted,
         {
             theirs: torch.cat([weights[name] for name in ours])
             for theirs, ours in torch_names(model).items()
-        }
+        },
+        like=model.output_projection.weight,
     )
     return converted.train(model.training)
 
@@ -226,7 +228,7 @@ def from_torch(model: TorchTransformer) -> Transformer:
             raise ValueError(
                 f"{name} must have no max_norm and no scale_grad_by_freq, got {embedding}"
             )
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("meta"):
         converted = Transformer(
             model.src_embedding.num_embeddings,
             model.tgt_embedding.num_embeddings,
@@ -241,17 +243,22 @@ def from_torch(model: TorchTransformer) -> Transformer:
             pad_token_id=model.pad_token_id,
             final_norm=stacks.encoder.norm is not None,
         )
-    converted.to(model.output_projection.weight)
     names = torch_names(converted)
     weights = {}
     for name, theirs in model.state_dict().items():
         ours = names.get(name, [name])
         weights |= zip(ours, theirs.chunk(len(ours)), strict=True)
     try:
-        converted.load_state_dict(weights)
+        _fill(converted, weights, like=model.output_projection.weight)
     except RuntimeError as error:
         raise ValueError(f"these weights do not fit a Transformer: {error}") from error
     return converted.train(model.training)
+
+
+def _fill(on_meta: nn.Module, weights: dict[str, Tensor], like: Tensor) -> None:
+    """Give a model from the meta device its numbers, in type and device of `like`."""
+    on_meta.to(like.dtype).to_empty(device=like.device)
+    on_meta.load_state_dict(weights)
 
 
 def torch_names(model: Transformer) -> dict[str, list[str]]:
@@ -343,7 +350,7 @@ def _layers(
             raise ValueError(f"stacks.{name} must have at least 1 layer, got 0")
         if stack.norm is not None:
             check_class(f"stacks.{name}.norm", stack.norm, nn.LayerNorm)
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
             as_built = layer_class(1, 1, 1)
         for number, layer in enumerate(stack.layers):
             check_same_classes(f"stacks.{name}.layers.{number}", layer, as_built)

@@ -17,6 +17,7 @@ from transformer.checks import (
     check_same_classes,
     check_token_id,
     check_tokens,
+    check_weights,
 )
 from transformer.decoder import Decoder
 from transformer.decoding import decode
@@ -54,21 +55,29 @@ class TransformerConfig:
     final_norm: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming the numbers."""
-        for name in ("src_vocab_size", "tgt_vocab_size"):
-            check_positive_int(name, getattr(self, name))
+        """Refuse what cannot be built, naming the numbers; keep sizes as plain ints."""
+        sizes = {
+            name: check_positive_int(name, getattr(self, name))
+            for name in (
+                "src_vocab_size",
+                "tgt_vocab_size",
+                "d_model",
+                "num_heads",
+                "num_encoder_layers",
+                "num_decoder_layers",
+                "d_ff",
+                "max_len",
+            )
+        }
         check_heads(self.d_model, self.num_heads)
-        for name in ("num_encoder_layers", "num_decoder_layers", "d_ff", "max_len"):
-            check_positive_int(name, getattr(self, name))
         check_dropout(self.dropout)
         check_bool("norm_first", self.norm_first)
         if self.final_norm is not None:
             check_bool("final_norm", self.final_norm)
-        check_token_id(
-            "pad_token_id",
-            self.pad_token_id,
-            min(self.src_vocab_size, self.tgt_vocab_size),
-        )
+        smallest = min(sizes["src_vocab_size"], sizes["tgt_vocab_size"])
+        pad_token_id = check_token_id("pad_token_id", self.pad_token_id, smallest)
+        for name, value in (sizes | {"pad_token_id": pad_token_id}).items():
+            object.__setattr__(self, name, value)  # The dataclass is frozen.
 
 
 class Transformer(nn.Module):
@@ -117,7 +126,7 @@ class Transformer(nn.Module):
         """
         super().__init__()
         final_norm = norm_first if final_norm is None else final_norm
-        self.config = TransformerConfig(
+        self.config = config = TransformerConfig(
             src_vocab_size,
             tgt_vocab_size,
             d_model,
@@ -131,12 +140,14 @@ class Transformer(nn.Module):
             pad_token_id,
             final_norm,
         )
-        self.d_model = d_model
-        self.max_len = max_len
-        self.pad_token_id = pad_token_id
-        self.src_embedding = make_embedding(src_vocab_size, d_model)
-        self.tgt_embedding = make_embedding(tgt_vocab_size, d_model)
-        self.position_encoding = PositionalEncoding(d_model, max_len, dropout)
+        self.d_model = config.d_model
+        self.max_len = config.max_len
+        self.pad_token_id = config.pad_token_id
+        self.src_embedding = make_embedding(config.src_vocab_size, config.d_model)
+        self.tgt_embedding = make_embedding(config.tgt_vocab_size, config.d_model)
+        self.position_encoding = PositionalEncoding(
+            config.d_model, config.max_len, dropout
+        )
         self.encoder = Encoder(
             num_encoder_layers,
             d_model,
@@ -155,7 +166,7 @@ class Transformer(nn.Module):
             norm_first=norm_first,
             final_norm=final_norm,
         )
-        self.output_projection = nn.Linear(d_model, tgt_vocab_size)
+        self.output_projection = nn.Linear(config.d_model, config.tgt_vocab_size)
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """Predict, at every target position, the token that comes next.
@@ -288,23 +299,15 @@ def check_own_parts(model: Transformer) -> None:
 
     Raises:
         TypeError: if a part is of another class, missing, or too many, naming it.
-        ValueError: if a layer norm has another eps than PyTorch's default.
+        ValueError: if a layer norm has another eps than PyTorch's default, or the weights
+            have other names (as of pruned layers), other shapes, a bias more or less, or
+            more than one type.
     """
     check_class("model", model, Transformer)
-    config = model.config
-    # Nobody's random numbers should pay for a look at the classes.
-    with torch.random.fork_rng(devices=[]):
-        as_built = Transformer(
-            1,
-            1,
-            1,
-            1,
-            config.num_encoder_layers,
-            config.num_decoder_layers,
-            1,
-            1,
-            final_norm=config.final_norm,
-        )
+    # On meta, nothing is allocated and no random number is drawn.
+    with torch.device("meta"):
+        as_built = Transformer(**asdict(model.config))
     check_same_classes("model", model, as_built)
     for module in model.modules():
         check_layer_norm_eps(module)
+    check_weights("of model", model.state_dict(), as_built.state_dict())
