@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from helpers import (
@@ -68,6 +70,57 @@ def test_pad_is_never_chosen_however_likely(loop):
     # After START, source 3 gives PAD nearly all probability, and crumbs to all others.
     tokens = loop(chains(), torch.tensor([[3]]), 5, START, END)
     assert (tokens != PAD).all()
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("choose", [likeliest, Sampler(), Sampler(0.7, top_k=3)])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_prediction_that_is_no_number_is_an_error_that_says_where(
+    loop, choose, value
+):
+    model = chains()
+    model.table[0, 6, 7] = value
+    message = rf"^at position 3 of row 1 the largest logit is {value}, so no token"
+    with pytest.raises(FloatingPointError, match=message):
+        loop(model, torch.tensor([[1], [0]]), 9, START, END, choose)
+
+
+@BOTH_LOOPS
+def test_a_prediction_that_rules_out_every_token_is_an_error(loop):
+    model = chains()
+    model.table[0, START] = 0.0
+    model.table[0, START, PAD] = 1.0
+    with pytest.raises(
+        FloatingPointError, match=r"^at position 1 of row 0 the largest logit is -inf"
+    ):
+        loop(model, torch.tensor([[0]]), 9, START, END)
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("choose", [likeliest, Sampler()])
+def test_what_is_predicted_for_a_row_that_has_ended_does_not_matter(loop, choose):
+    model = chains()
+    model.table[1, PAD] = math.nan
+    tokens = loop(model, torch.tensor([[1], [0]]), 9, START, END, choose)
+    assert tokens.tolist() == [[START, END, PAD, PAD], [START, 5, 6, END]]
+
+
+@BOTH_LOOPS
+def test_weights_of_nan_are_an_error(loop):
+    model, (src, _) = decisive_model(), small_batch()
+    with torch.no_grad():
+        model.decoder.layers[1].feed_forward.expand.weight[3, 2] = math.nan
+    with pytest.raises(
+        FloatingPointError, match=r"^at position 1 of row 0 the largest"
+    ):
+        loop(model, src, 9, START, END)
+
+
+@BOTH_LOOPS
+def test_a_vocabulary_of_pad_alone_is_refused(loop):
+    model = TableModel(torch.ones(1, 1, 1))
+    with pytest.raises(ValueError, match=r"^start_token_id \(0\) must differ from pad"):
+        loop(model, torch.tensor([[0]]), 9, PAD, PAD)
 
 
 @BOTH_LOOPS
