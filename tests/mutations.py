@@ -654,9 +654,30 @@ MUTANTS = [
     Mutant(
         "packed weights that never learn of a change",
         "packed.py",
-        "if self._packed is None or self._packed[0] != state:",
-        "if self._packed is None:",
+        "is_current = earlier is not None and earlier.holds(linears)",
+        "is_current = earlier is not None",
         "test_packed.py::test_training_the_model_further_is_seen_at_the_next_decoding",
+    ),
+    Mutant(
+        "packed weights compared, but not their biases",
+        "packed.py",
+        "            and _equal(self.bias, _stacked_biases(linears))\n",
+        "",
+        "test_packed.py::test_only_what_has_changed_is_packed_again",
+    ),
+    Mutant(
+        "packed blocks of 32 bits under autocast",
+        "packed.py",
+        'if self.has_blocks and not torch.is_autocast_enabled("cpu"):',
+        "if self.has_blocks:",
+        "test_packed.py::test_under_autocast_it_predicts_what_the_model_predicts",
+    ),
+    Mutant(
+        "one missing bias takes the others away",
+        "packed.py",
+        "if all(linear.bias is None for",
+        "if any(linear.bias is None for",
+        "test_packed.py::test_projections_without_bias_are_packed_too",
     ),
     Mutant(
         "packed decoding that never calls a hook and does not say so",
