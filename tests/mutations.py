@@ -444,16 +444,16 @@ MUTANTS = [
     Mutant(
         "NaN and infinity pass for a prediction",
         "decoding.py",
-        "is_finite = largest.isfinite()",
-        "is_finite = torch.ones_like(largest, dtype=torch.bool)",
+        "is_odd = ~largest.isfinite()",
+        "is_odd = torch.zeros_like(largest, dtype=torch.bool)",
         "test_decoding.py::"
         "test_a_prediction_that_is_no_number_is_an_error_that_says_where",
     ),
     Mutant(
         "rows that have ended can stop the others",
         "decoding.py",
-        "logits.masked_fill_(~is_live.unsqueeze(-1), 0.0)\n",
-        "\n",
+        "wrong = (is_odd & is_live).nonzero()",
+        "wrong = is_odd.nonzero()",
         "test_decoding.py::"
         "test_what_is_predicted_for_a_row_that_has_ended_does_not_matter",
     ),

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from helpers import (
 )
 
 from transformer import END, PAD, START
+from transformer.beam_search import beam_search
 from transformer.decoding import decode, decode_uncached, likeliest, without_token
+from transformer.observation import record_attention
 from transformer.sampling import Sampler
 
 BOTH_LOOPS = pytest.mark.parametrize("loop", [decode, decode_uncached])
@@ -254,6 +257,52 @@ def test_decoding_records_no_gradients(loop):
     loop(model, small_batch()[0], 5, START, END, choose)
     assert seen
     assert not any(seen)
+
+
+@BOTH_LOOPS
+def test_what_hooks_keep_while_decoding_can_be_trained_on_and_changed(loop):
+    model, (src, _) = decisive_model(), small_batch()
+    kept = []
+    model.encoder.register_forward_hook(
+        lambda _module, _inputs, memory: kept.append(memory)
+    )
+    with record_attention(model) as maps:
+        loop(model, src, 7, START, END)
+    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+    for tensor in (*kept, *maps.values()):
+        assert not tensor.is_inference()
+        # PyTorch would refuse both with a tensor of inference mode.
+        (tensor * factor).sum().backward()
+        tensor.zero_()
+    assert factor.grad != 0
+
+
+class Counting:
+    """Writes 3, 4, 5, …; has what decoding needs, and is no module."""
+
+    config = SimpleNamespace(src_vocab_size=2, tgt_vocab_size=9)
+    max_len, pad_token_id = 9, PAD
+
+    def modules(self):
+        return iter(())
+
+    def start_cache(self, _src, capacity):
+        assert capacity == 6
+        return SimpleNamespace(select=lambda _rows: None)
+
+    def next_logits(self, tokens, _cache):
+        return torch.eye(9)[tokens.clamp(min=2, max=7) + 1] * 99
+
+    def __call__(self, _src, tgt_in):
+        return self.next_logits(tgt_in, None)
+
+
+def test_decoding_needs_nothing_of_a_model_but_the_interface():
+    arguments = Counting(), torch.tensor([[0], [1]]), 6, START, 6
+    expected = [[START, 3, 4, 5, 6]] * 2
+    assert decode(*arguments).tolist() == expected
+    assert decode_uncached(*arguments).tolist() == expected
+    assert beam_search(*arguments, beam_size=2).tokens.tolist() == expected
 
 
 @BOTH_LOOPS

@@ -92,7 +92,7 @@ def choosable(
     Args:
         logits: `[batch, vocab]`, or `[batch, beam, vocab]`.
         is_live: which rows, or beams, still need a token, boolean. What the model
-            predicts for the others does not matter: zeros take its place.
+            predicts for the others does not matter.
         position: the index, within a row, of the token to choose.
 
     Returns:
@@ -102,16 +102,17 @@ def choosable(
         FloatingPointError: if logits of a live row hold NaN or +inf, or -inf alone.
     """
     logits = without_token(logits, pad_token_id)
-    logits.masked_fill_(~is_live.unsqueeze(-1), 0.0)
     largest = logits.amax(dim=-1)  # NaN if one of them is
-    is_finite = largest.isfinite()
-    if not is_finite.all():
-        row = int(is_finite.logical_not().nonzero()[0, 0])
-        raise FloatingPointError(
-            f"at position {position} of row {row} the largest logit is "
-            f"{largest[~is_finite][0].item()}, so no token can be chosen: look for NaN or "
-            "infinity in the weights, or compute with numbers of a wider range"
-        )
+    is_odd = ~largest.isfinite()
+    if is_odd.any():
+        wrong = (is_odd & is_live).nonzero()
+        if len(wrong):
+            raise FloatingPointError(
+                f"at position {position} of row {wrong[0, 0]} the largest logit is "
+                f"{largest[tuple(wrong[0])]}, so no token can be chosen: look for NaN or "
+                "infinity in the weights, or compute with numbers of a wider range"
+            )
+        logits.masked_fill_(is_odd.unsqueeze(-1), 0.0)
     return logits
 
 
