@@ -603,7 +603,8 @@ MUTANTS = [
         "beam_search.py",
         "with_end.masked_fill(with_end < last, -torch.inf)",
         "with_end",
-        "test_beam_search.py::test_an_early_end_does_not_stop_a_likelier_prefix",
+        "test_beam_search.py::"
+        "test_an_end_that_is_not_among_the_likeliest_makes_no_result",
     ),
     Mutant(
         "the place of a result stays empty",

@@ -86,6 +86,17 @@ def test_the_place_of_a_result_is_filled_by_another_prefix():
     assert scores.tolist() == pytest.approx([math.log(0.29 * 0.98) / 2])
 
 
+def test_an_end_that_is_not_among_the_likeliest_makes_no_result():
+    # START END (0.4) is likelier as a whole than START A A (0.6 * 0.5), but END was not the
+    # likeliest token, and one beam is greedy.
+    model = one_step_table((0.60, 1e-12, 0.40), (0.50, 0.30, 0.20), (1e-12, 1e-12, 1.0))
+    source = torch.tensor([[0]])
+    tokens, _ = search(model, source, 3, beam_size=1, length_penalty=0.0)
+    assert tokens.tolist() == [[START, A, A]]
+    tokens, _ = search(model, source, 3, beam_size=2, length_penalty=0.0)
+    assert tokens.tolist() == [[START, END]]
+
+
 def test_poor_results_do_not_stop_a_better_prefix():
     # START END (0.2) and START A END (0.8 * 0.3) have ended after two steps. START A B
     # (0.8 * 0.7) scores better than both, and goes on to START A B END.

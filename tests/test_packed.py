@@ -263,12 +263,13 @@ def test_under_autocast_it_predicts_what_the_model_predicts(dtype, rows, norm_fi
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_projections_without_bias_are_packed_too(dtype, rows):
     model = lively_model()
-    names = ["query_projection", "value_projection", "output_projection"]
-    for name in names:
-        exchange_for_one_without_bias(model.decoder.layers[0].self_attention, name)
-        exchange_for_one_without_bias(model.decoder.layers[1].cross_attention, name)
-    for name in [*names, "key_projection"]:
-        exchange_for_one_without_bias(model.decoder.layers[2].self_attention, name)
+    layers = model.decoder.layers
+    names = ["query_projection", "key_projection", "value_projection"]
+    for name in names[:2]:
+        exchange_for_one_without_bias(layers[0].self_attention, name)
+    for name in [*names, "output_projection"]:
+        exchange_for_one_without_bias(layers[1].cross_attention, name)
+        exchange_for_one_without_bias(layers[2].self_attention, name)
     exchange_for_one_without_bias(model.decoder.layers[1].feed_forward, "expand")
     exchange_for_one_without_bias(model, "output_projection")
     model = model.to(dtype)
