@@ -127,13 +127,14 @@ class PackedTransformer(nn.Module):
 
     def _pack(self) -> tuple[list[PackedLayer], Callable[[Tensor], Tensor]]:
         """The decoder's layers and the output projection, if it is a plain one, packed."""
-        packed = {}
+        packed: dict[tuple[nn.Linear, ...], PackedLinear] = {}
 
         def pack(*linears: nn.Linear) -> PackedLinear:
-            earlier = self._packed.get(linears)
-            is_current = earlier is not None and earlier.holds(linears)
-            packed[linears] = earlier if is_current else PackedLinear(*linears)
-            return packed[linears]
+            product = self._packed.get(linears)
+            if product is None or not product.holds(linears):
+                product = PackedLinear(*linears)
+            packed[linears] = product
+            return product
 
         layers = [PackedLayer(layer, pack) for layer in self.model.decoder.layers]
         output_projection = self.model.output_projection
