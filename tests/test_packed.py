@@ -227,6 +227,9 @@ def test_a_module_replaced_by_one_of_another_class_is_refused_at_the_next_decodi
         TypeError, match=r"^decoder\.layers\.1\.feed_forward is a Smooth"
     ):
         packed.greedy_decode(sources(), 9, START, END)
+    model.decoder = BackwardDecoder(3, 14, 2, 19).double()
+    with pytest.raises(TypeError, match=r"^only a Transformer with its own Decoder"):
+        packed.greedy_decode(sources(), 9, START, END)
 
 
 def assert_same_logits(packed, model, rows=3, **tolerance):

@@ -63,13 +63,8 @@ class PackedTransformer(nn.Module):
                 it computes differently would be lost.
         """
         super().__init__()
-        if type(model) is not Transformer or type(model.decoder) is not Decoder:
-            raise TypeError(
-                "only a Transformer with its own Decoder can be packed, got "
-                f"{type(model).__name__}"
-            )
+        _check_classes(model)
         self.model = model
-        self._check_classes()
         self._packed: dict[tuple[nn.Linear, ...], PackedLinear] = {}
         self.config = model.config
         self.max_len = model.max_len
@@ -88,7 +83,7 @@ class PackedTransformer(nn.Module):
                 another class.
             ValueError: if a module that no step calls has a forward hook.
         """
-        self._check_classes()
+        _check_classes(self.model)
         self._refuse_hooks()
         cache = self.model.start_cache(src, capacity)
         layers, output_projection = self._pack()
@@ -104,14 +99,6 @@ class PackedTransformer(nn.Module):
         for layer, past in zip(cache.packed_layers, cache.layers, strict=True):
             x = layer.step(x, past, cache.memory_mask)
         return cache.output_projection(model.decoder.norm(x))
-
-    def _check_classes(self) -> None:
-        for name, module in self.model.decoder.layers.named_modules():
-            if type(module) not in PACKABLE:
-                raise TypeError(
-                    f"decoder.layers.{name} is a {type(module).__name__}, which cannot be "
-                    "packed: decode with the model itself"
-                )
 
     def _refuse_hooks(self) -> None:
         """A hook that is never called would leave whoever set it in the dark."""
@@ -250,6 +237,20 @@ class PackedLinear:
                 x, self.blocks, self.bias, "none", [], ""
             )
         return F.linear(x, self.weight, self.bias)
+
+
+def _check_classes(model: Transformer) -> None:
+    if type(model) is not Transformer or type(model.decoder) is not Decoder:
+        raise TypeError(
+            "only a Transformer with its own Decoder can be packed, got "
+            f"{type(model).__name__}"
+        )
+    for name, module in model.decoder.layers.named_modules():
+        if type(module) not in PACKABLE:
+            raise TypeError(
+                f"decoder.layers.{name} is a {type(module).__name__}, which cannot be "
+                "packed: decode with the model itself"
+            )
 
 
 def _stacked_biases(linears: Sequence[nn.Linear]) -> Tensor | None:
