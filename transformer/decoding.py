@@ -55,7 +55,7 @@ class SelectableCache(Protocol):
 
 
 class CachedModel(DecodingLimits, Protocol):
-    """What `decode` and `beam_search` need of a model; `Transformer` is one."""
+    """What `decode` and `beam_search` need of a model: to go on from a cache."""
 
     def start_cache(self, src: Tensor, capacity: int) -> SelectableCache:
         """Read `src`, ids `[batch, src_len]`; make ready for `capacity` target tokens."""
@@ -66,7 +66,7 @@ class CachedModel(DecodingLimits, Protocol):
 
 
 class UncachedModel(DecodingLimits, Protocol):
-    """What `decode_uncached` needs of a model; `Transformer` is one."""
+    """What `decode_uncached` needs of a model: to be called with source and target ids."""
 
     def __call__(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """Predict after every position of `tgt_in`: `[batch, tgt_len, tgt_vocab_size]`."""
