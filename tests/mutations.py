@@ -548,8 +548,8 @@ MUTANTS = [
     Mutant(
         "dropout on while decoding",
         "decoding.py",
-        "with evaluation_mode(model), torch.inference_mode():\n        cache =",
-        "with torch.inference_mode():\n        cache =",
+        "with evaluation_mode(model), torch.no_grad():\n        cache =",
+        "with torch.no_grad():\n        cache =",
         "test_decoding.py::"
         "test_decoding_in_training_mode_ignores_dropout_and_restores_the_mode",
     ),
@@ -584,6 +584,22 @@ MUTANTS = [
         "test_decoding.py::test_pad_is_never_chosen_however_likely",
     ),
     Mutant(
+        "NaN and infinity pass for a prediction",
+        "decoding.py",
+        "is_odd = ~largest.isfinite()",
+        "is_odd = torch.zeros_like(largest, dtype=torch.bool)",
+        "test_decoding.py::"
+        "test_a_prediction_that_is_no_number_is_an_error_that_says_where",
+    ),
+    Mutant(
+        "rows that have ended can stop the others",
+        "decoding.py",
+        "wrong = (is_odd & is_live).nonzero()",
+        "wrong = is_odd.nonzero()",
+        "test_decoding.py::"
+        "test_what_is_predicted_for_a_row_that_has_ended_does_not_matter",
+    ),
+    Mutant(
         "cached positions off by one",
         "transformer.py",
         "start=cache.length,",
@@ -612,6 +628,14 @@ MUTANTS = [
         "        self._values = self._values.index_select(0, rows)\n",
         "",
         "test_kv_cache.py::test_select_repeats_reorders_and_drops_rows",
+    ),
+    Mutant(
+        "a thread that is done switches dropout on for the others",
+        "runtime.py",
+        "                if not _num_blocks[module]:\n",
+        "                if True:\n",
+        "test_runtime.py::"
+        "test_a_thread_that_is_done_does_not_switch_dropout_on_for_another",
     ),
     # Sampling
     Mutant(
@@ -643,6 +667,21 @@ MUTANTS = [
         "test_sampling.py::test_top_p_keeps_the_fewest_that_reach_p",
     ),
     Mutant(
+        "top-p that takes a rounded sum at its word",
+        "sampling.py",
+        "top_p - 1e-5",
+        "top_p",
+        "test_sampling.py::"
+        "test_top_p_is_reached_by_a_sum_that_misses_it_by_rounding_alone",
+    ),
+    Mutant(
+        "probabilities in 16 bits",
+        "sampling.py",
+        "        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))\n",
+        "",
+        "test_sampling.py::test_probabilities_of_16_bit_logits_are_computed_in_32_bits",
+    ),
+    Mutant(
         "the caller's generator not used",
         "sampling.py",
         "multinomial(1, generator=self.generator)",
@@ -661,7 +700,7 @@ MUTANTS = [
         "beams that continue in the cache of another beam",
         "beam_search.py",
         "return (first_row + parent).flatten()",
-        "return (first_row + rank).flatten()",
+        "return (first_row + torch.arange(beam_size)).flatten()",
         "test_properties.py::test_beam_search_is_the_same_cached_packed_and_uncached",
     ),
     Mutant(
@@ -674,32 +713,63 @@ MUTANTS = [
     Mutant(
         "END ignored by beam search",
         "beam_search.py",
-        "has_ended = (token == self.end)",
-        "has_ended = (token == self.pad)",
+        "with_end.masked_fill(with_end < last, -torch.inf)",
+        "torch.full_like(with_end, -torch.inf)",
         "test_beam_search.py::test_rows_end_at_their_own_time_and_are_filled_with_pad",
     ),
     Mutant(
         "scores not divided by the length",
         "beam_search.py",
-        "(scores / num_tokens**length_penalty).max(dim=1)",
-        "scores.max(dim=1)",
+        "return scores / max(tokens.size(2) - 1, 1) ** self.length_penalty",
+        "return scores",
         "test_beam_search.py::"
         "test_the_score_is_divided_by_the_length_after_start_to_the_penalty",
     ),
     Mutant(
         "the length of a hypothesis counts START",
         "beam_search.py",
-        "max(self.length - 1, 1)",
-        "self.length",
+        "max(tokens.size(2) - 1, 1)",
+        "tokens.size(2)",
         "test_beam_search.py::"
         "test_the_score_is_divided_by_the_length_after_start_to_the_penalty",
     ),
     Mutant(
         "prefixes cut off at max_len do not compete",
         "beam_search.py",
-        "        beams.end_live_prefixes(length_penalty)\n",
+        "        beams.end_live_prefixes()\n",
         "",
         "test_beam_search.py::test_a_length_penalty_favours_longer_results",
+    ),
+    Mutant(
+        "a prefix ends however unlikely its END",
+        "beam_search.py",
+        "with_end.masked_fill(with_end < last, -torch.inf)",
+        "with_end",
+        "test_beam_search.py::"
+        "test_an_end_that_is_not_among_the_likeliest_makes_no_result",
+    ),
+    Mutant(
+        "the place of a result stays empty",
+        "beam_search.py",
+        "self.scores = scores.masked_fill(is_done, -torch.inf)",
+        "self.scores = scores.masked_fill(is_done, -torch.inf).masked_fill("
+        "torch.arange(beam_size) >= beam_size - self.num_ended[:, None], -torch.inf)",
+        "test_beam_search.py::test_the_place_of_a_result_is_filled_by_another_prefix",
+    ),
+    Mutant(
+        "a row is done with its first result",
+        "beam_search.py",
+        "self.num_ended >= beam_size",
+        "self.num_ended >= 1",
+        "test_beam_search.py::"
+        "test_a_row_is_done_when_no_prefix_beats_as_many_results_as_beams",
+    ),
+    Mutant(
+        "poor results stop a better prefix",
+        "beam_search.py",
+        "(self.num_ended >= beam_size)[:, None] & ~is_better",
+        "(self.num_ended >= beam_size)[:, None]",
+        "test_beam_search.py::test_poor_results_do_not_stop_a_better_prefix",
     ),
     # Observation, packed weights, checkpoints, other runtimes
     Mutant(
@@ -734,9 +804,30 @@ MUTANTS = [
     Mutant(
         "packed weights that never learn of a change",
         "packed.py",
-        "if self._packed is None or self._packed[0] != state:",
-        "if self._packed is None:",
+        "if product is None or not product.holds(linears):",
+        "if product is None:",
         "test_packed.py::test_training_the_model_further_is_seen_at_the_next_decoding",
+    ),
+    Mutant(
+        "packed weights compared, but not their biases",
+        "packed.py",
+        "            and _equal(self.bias, _stacked_biases(linears))\n",
+        "",
+        "test_packed.py::test_only_what_has_changed_is_packed_again",
+    ),
+    Mutant(
+        "packed blocks of 32 bits under autocast",
+        "packed.py",
+        'if self.has_blocks and not torch.is_autocast_enabled("cpu"):',
+        "if self.has_blocks:",
+        "test_packed.py::test_under_autocast_it_predicts_what_the_model_predicts",
+    ),
+    Mutant(
+        "one missing bias takes the others away",
+        "packed.py",
+        "if all(linear.bias is None for",
+        "if any(linear.bias is None for",
+        "test_packed.py::test_projections_without_bias_are_packed_too",
     ),
     Mutant(
         "packed decoding that never calls a hook and does not say so",

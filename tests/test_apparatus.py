@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import re
 from collections import Counter
+from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +141,35 @@ def reference():
                 r"autodata:: (\w+)", block
             )
     return modules
+
+
+def imports():
+    """Each module of the package with those that it imports, annotations included."""
+    paths = {
+        module_name(path).removesuffix(".__init__"): path
+        for path in ROOT.glob("transformer/**/*.py")
+    }
+    graph = {}
+    for module, path in paths.items():
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                names |= {node.module}
+                names |= {f"{node.module}.{name.name}" for name in node.names}
+            elif isinstance(node, ast.Import):
+                names |= {name.name for name in node.names}
+        graph[module] = names & set(paths)
+    return graph
+
+
+def test_no_module_imports_one_that_imports_it_not_even_for_annotations():
+    order = list(
+        TopologicalSorter(imports()).static_order()
+    )  # raises if there is a circle
+    # Whoever imports stands behind what it imports.
+    assert order.index("transformer.decoding") < order.index("transformer.transformer")
+    assert order.index("transformer.transformer") < order.index("transformer")
 
 
 def test_the_reference_lists_every_module():

@@ -68,6 +68,105 @@ def test_an_early_end_does_not_stop_a_likelier_prefix():
     torch.testing.assert_close(greedy.scores, wide.scores)
 
 
+def one_step_table(after_start, after_a, after_b):
+    """Probabilities of A, B and END after START, A and B; nearly nothing for the others."""
+    table = torch.full((1, 5, 5), 1e-12)
+    for token, probabilities in ((START, after_start), (A, after_a), (B, after_b)):
+        table[0, token, torch.tensor([A, B, END])] = torch.tensor(probabilities)
+    return TableModel(table)
+
+
+def test_the_place_of_a_result_is_filled_by_another_prefix():
+    # The two likeliest beginnings are A (0.40) and END (0.31). B (0.29) takes END's place:
+    # START B END scores log(0.29 * 0.98) / 2 = -0.63. START END scores log 0.31 = -1.17,
+    # and what A leads to, such as START A A, log(0.40 * 0.45) / 2 = -0.86.
+    model = one_step_table((0.40, 0.29, 0.31), (0.45, 0.45, 0.10), (0.01, 0.01, 0.98))
+    tokens, scores = search(model, torch.tensor([[0]]), 3, beam_size=2)
+    assert tokens.tolist() == [[START, B, END]]
+    assert scores.tolist() == pytest.approx([math.log(0.29 * 0.98) / 2])
+
+
+def test_an_end_that_is_not_among_the_likeliest_makes_no_result():
+    # START END (0.4) is likelier as a whole than START A A (0.6 * 0.5), but END was not the
+    # likeliest token, and one beam is greedy.
+    model = one_step_table((0.60, 1e-12, 0.40), (0.50, 0.30, 0.20), (1e-12, 1e-12, 1.0))
+    source = torch.tensor([[0]])
+    tokens, _ = search(model, source, 3, beam_size=1, length_penalty=0.0)
+    assert tokens.tolist() == [[START, A, A]]
+    tokens, _ = search(model, source, 3, beam_size=2, length_penalty=0.0)
+    assert tokens.tolist() == [[START, END]]
+
+
+def test_poor_results_do_not_stop_a_better_prefix():
+    # START END (0.2) and START A END (0.8 * 0.3) have ended after two steps. START A B
+    # (0.8 * 0.7) scores better than both, and goes on to START A B END.
+    model = one_step_table(
+        (0.80, 1e-12, 0.20), (1e-12, 0.70, 0.30), (1e-12, 1e-12, 1.0)
+    )
+    tokens, scores = search(model, torch.tensor([[0]]), 9, beam_size=2)
+    assert tokens.tolist() == [[START, A, B, END]]
+    assert scores.tolist() == pytest.approx([math.log(0.56) / 3])
+
+
+def test_a_row_is_done_when_no_prefix_beats_as_many_results_as_beams():
+    # Step 1: START END (log 0.7 = -0.36) ends, START A goes on. Step 2: START A END ends,
+    # log(0.27) / 2 = -0.65. START A B, log(0.03) / 2 = -1.75, is worse than the best.
+    model = one_step_table((0.30, 1e-12, 0.70), (1e-12, 0.10, 0.90), (0.5, 0.5, 1e-12))
+    steps = []
+    model.next_logits = lambda *given: (
+        steps.append(1) or TableModel.next_logits(model, *given)
+    )
+    tokens, scores = search(model, torch.tensor([[0]]), 9, beam_size=2)
+    assert tokens.tolist() == [[START, END]]
+    assert scores.tolist() == pytest.approx([math.log(0.7)])
+    assert len(steps) == 2
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 7])
+def test_a_vocabulary_of_one_token_beside_pad_can_be_searched(beam_size):
+    table = torch.tensor([[[0.5, 0.5], [0.1, 0.9]]])
+    ends, never = TableModel(table), TableModel(torch.ones(1, 3, 3) / 3)
+    source = torch.tensor([[0]])
+    result = beam_search(ends, source, 9, START, START, beam_size=beam_size)
+    assert result.tokens.tolist() == [[START, START]]
+    assert result.scores.tolist() == [0.0]
+    result = search(never, source, 4, beam_size=beam_size, length_penalty=0.0)
+    assert result.scores.isfinite().all()
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_prediction_that_is_no_number_is_an_error_and_not_an_empty_result(
+    value, beam_size
+):
+    model = TableModel(table_of_chains([START, 5, 6, END], [START, 5, 6, END]))
+    model.table[1, START, 7] = value
+    message = rf"^at position 1 of row 1 the largest logit is {value}, so no token"
+    with pytest.raises(FloatingPointError, match=message):
+        search(model, torch.tensor([[0], [1]]), 9, beam_size=beam_size)
+    # What is predicted for places of the beam that are empty does not matter.
+    model.table[1, START, 7] = 1e-9
+    model.table[1, END] = model.table[1, PAD] = value
+    tokens, _ = search(model, torch.tensor([[0], [1]]), 9, beam_size=beam_size)
+    assert tokens.tolist() == [[START, 5, 6, END]] * 2
+
+
+class Float32Table(TableModel):
+    def next_logits(self, tokens, cache):
+        return super().next_logits(tokens, cache).float()
+
+
+def test_scores_of_16_bit_logits_are_computed_in_32_bits():
+    table = two_ways().table.bfloat16()
+    model, expected = TableModel(table), Float32Table(table)
+    model.table = expected.table = table
+    source = torch.tensor([[0]])
+    result, wide = (search(each, source, 6, beam_size=2) for each in (model, expected))
+    assert result.scores.dtype == torch.float32
+    assert torch.equal(result.scores, wide.scores)
+    assert torch.equal(result.tokens, wide.tokens)
+
+
 def test_one_beam_takes_the_likeliest_way():
     tokens, scores = search(
         two_ways(), torch.tensor([[0]]), 3, beam_size=1, length_penalty=0.0

@@ -1,3 +1,6 @@
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import (
@@ -10,7 +13,9 @@ from helpers import (
 )
 
 from transformer import END, PAD, START
+from transformer.beam_search import beam_search
 from transformer.decoding import decode, decode_uncached, likeliest, without_token
+from transformer.observation import record_attention
 from transformer.sampling import Sampler
 
 BOTH_LOOPS = pytest.mark.parametrize("loop", [decode, decode_uncached])
@@ -68,6 +73,57 @@ def test_pad_is_never_chosen_however_likely(loop):
     # After START, source 3 gives PAD nearly all probability, and crumbs to all others.
     tokens = loop(chains(), torch.tensor([[3]]), 5, START, END)
     assert (tokens != PAD).all()
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("choose", [likeliest, Sampler(), Sampler(0.7, top_k=3)])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_prediction_that_is_no_number_is_an_error_that_says_where(
+    loop, choose, value
+):
+    model = chains()
+    model.table[0, 6, 7] = value
+    message = rf"^at position 3 of row 1 the largest logit is {value}, so no token"
+    with pytest.raises(FloatingPointError, match=message):
+        loop(model, torch.tensor([[1], [0]]), 9, START, END, choose)
+
+
+@BOTH_LOOPS
+def test_a_prediction_that_rules_out_every_token_is_an_error(loop):
+    model = chains()
+    model.table[0, START] = 0.0
+    model.table[0, START, PAD] = 1.0
+    with pytest.raises(
+        FloatingPointError, match=r"^at position 1 of row 0 the largest logit is -inf"
+    ):
+        loop(model, torch.tensor([[0]]), 9, START, END)
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("choose", [likeliest, Sampler()])
+def test_what_is_predicted_for_a_row_that_has_ended_does_not_matter(loop, choose):
+    model = chains()
+    model.table[1, PAD] = math.nan
+    tokens = loop(model, torch.tensor([[1], [0]]), 9, START, END, choose)
+    assert tokens.tolist() == [[START, END, PAD, PAD], [START, 5, 6, END]]
+
+
+@BOTH_LOOPS
+def test_weights_of_nan_are_an_error(loop):
+    model, (src, _) = decisive_model(), small_batch()
+    with torch.no_grad():
+        model.decoder.layers[1].feed_forward.expand.weight[3, 2] = math.nan
+    with pytest.raises(
+        FloatingPointError, match=r"^at position 1 of row 0 the largest"
+    ):
+        loop(model, src, 9, START, END)
+
+
+@BOTH_LOOPS
+def test_a_vocabulary_of_pad_alone_is_refused(loop):
+    model = TableModel(torch.ones(1, 1, 1))
+    with pytest.raises(ValueError, match=r"^start_token_id \(0\) must differ from pad"):
+        loop(model, torch.tensor([[0]]), 9, PAD, PAD)
 
 
 @BOTH_LOOPS
@@ -201,6 +257,52 @@ def test_decoding_records_no_gradients(loop):
     loop(model, small_batch()[0], 5, START, END, choose)
     assert seen
     assert not any(seen)
+
+
+@BOTH_LOOPS
+def test_what_hooks_keep_while_decoding_can_be_trained_on_and_changed(loop):
+    model, (src, _) = decisive_model(), small_batch()
+    kept = []
+    model.encoder.register_forward_hook(
+        lambda _module, _inputs, memory: kept.append(memory)
+    )
+    with record_attention(model) as maps:
+        loop(model, src, 7, START, END)
+    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+    for tensor in (*kept, *maps.values()):
+        assert not tensor.is_inference()
+        # PyTorch would refuse both with a tensor of inference mode.
+        (tensor * factor).sum().backward()
+        tensor.zero_()
+    assert factor.grad != 0
+
+
+class Counting:
+    """Writes 3, 4, 5, …; has what decoding needs, and is no module."""
+
+    config = SimpleNamespace(src_vocab_size=2, tgt_vocab_size=9)
+    max_len, pad_token_id = 9, PAD
+
+    def modules(self):
+        return iter(())
+
+    def start_cache(self, _src, capacity):
+        assert capacity == 6
+        return SimpleNamespace(select=lambda _rows: None)
+
+    def next_logits(self, tokens, _cache):
+        return torch.eye(9)[tokens.clamp(min=2, max=7) + 1] * 99
+
+    def __call__(self, _src, tgt_in):
+        return self.next_logits(tgt_in, None)
+
+
+def test_decoding_needs_nothing_of_a_model_but_the_interface():
+    arguments = Counting(), torch.tensor([[0], [1]]), 6, START, 6
+    expected = [[START, 3, 4, 5, 6]] * 2
+    assert decode(*arguments).tolist() == expected
+    assert decode_uncached(*arguments).tolist() == expected
+    assert beam_search(*arguments, beam_size=2).tokens.tolist() == expected
 
 
 @BOTH_LOOPS

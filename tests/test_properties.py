@@ -264,6 +264,11 @@ def score(model, src, tokens, length_penalty):
 
 def naive_best_score(model, source, max_len, beam_size, length_penalty):
     """What `beam_search` finds for one source: no cache, no batch, no tensor of beams."""
+
+    def score(one):
+        total, tokens = one
+        return total / max(len(tokens) - 1, 1) ** length_penalty
+
     live, ended = [(0.0, [START])], []
     for _ in range(max_len - 1):
         if not live:
@@ -278,13 +283,12 @@ def naive_best_score(model, source, max_len, beam_size, length_penalty):
             for token in range(TGT_VOCAB)
             if token != model.pad_token_id
         ]
-        best = sorted(candidates, reverse=True)[: beam_size - len(ended)]
-        ended += [one for one in best if one[1][-1] == END]
-        live = [one for one in best if one[1][-1] != END]
-    return max(
-        total / max(len(tokens) - 1, 1) ** length_penalty
-        for total, tokens in live + ended
-    )
+        ranked = sorted(candidates, reverse=True)
+        ended += [one for one in ranked[:beam_size] if one[1][-1] == END]
+        live = [one for one in ranked if one[1][-1] != END][:beam_size]
+        if len(ended) >= beam_size and score(live[0]) <= max(map(score, ended)):
+            live = []
+    return max(map(score, live + ended))
 
 
 @given(CASES, MAX_LENS, BEAM_SIZES, LENGTH_PENALTIES)

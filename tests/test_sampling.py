@@ -44,6 +44,27 @@ def test_top_p_keeps_the_fewest_that_reach_p(top_p, expected):
     assert kept(LOGITS, top_p=top_p) == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_top_p_is_reached_by_a_sum_that_misses_it_by_rounding_alone(dtype):
+    tenths = torch.tensor([[0.5, 0.3, 0.1, 0.1]], dtype=dtype).log()
+    assert kept(tenths, top_p=0.8) == [True, True, False, False]
+    assert kept(tenths, top_p=0.9) == [True, True, True, False]
+    assert kept(tenths, top_p=0.801) == [True, True, True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_tokens", [7, 23, 997])
+def test_top_p_keeps_as_many_tokens_as_exact_fractions_say(num_tokens, dtype):
+    # Probabilities count / 5000, whole numbers, so that every sum is known exactly.
+    shares = torch.ones(num_tokens).multinomial(5000 - num_tokens, replacement=True)
+    counts = 1 + shares.bincount(minlength=num_tokens)
+    logits = (counts.double() / 5000).to(dtype).log()[None]
+    sums = counts.sort(descending=True).values.cumsum(dim=0)
+    for index in range(0, num_tokens, 5):
+        kept_tokens = filter_logits(logits, top_p=sums[index].item() / 5000)
+        assert kept_tokens.isfinite().sum() == index + 1
+
+
 def test_top_p_adds_up_what_top_k_left():
     # After top-2 the probabilities are 2/3 and 1/3, so 0.6 is reached by the first alone;
     # of all four, 0.5 would not have been enough.
@@ -136,6 +157,26 @@ def test_ruled_out_tokens_are_never_drawn():
     sampler = Sampler(5.0, top_k=2, generator=torch.Generator().manual_seed(0))
     drawn = sampler(LOGITS.expand(5_000, 4))
     assert drawn.unique().tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_of_16_bit_logits_are_computed_in_32_bits(dtype):
+    logits = (torch.arange(997.0) / 100)[None].to(dtype)
+    for limits in ({}, {"top_k": 101}, {"top_p": 0.9}):
+        probabilities = Sampler(1.3, **limits).probabilities(logits)
+        expected = Sampler(1.3, **limits).probabilities(logits.float())
+        assert probabilities.dtype == torch.float32
+        assert torch.equal(probabilities, expected)
+    assert filter_logits(logits, top_p=0.9).dtype == dtype
+
+
+@pytest.mark.parametrize("seed", [20, 146, 211])
+def test_ruled_out_tokens_are_never_drawn_from_16_bit_logits(seed):
+    # With these seeds, drawing in 16 bits met 0/0 once in a million numbers on x86.
+    logits = torch.zeros(9973, 101, dtype=torch.float16)
+    logits[:, 50:] = -torch.inf
+    sampler = Sampler(generator=torch.Generator().manual_seed(seed))
+    assert (sampler(logits) < 50).all()
 
 
 def test_the_same_seed_draws_the_same_tokens():

@@ -1,20 +1,14 @@
 """Following several prefixes at once."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.checks import check_number, check_positive_int
-from transformer.decoding import check_decoding, without_token
+from transformer.decoding import CachedModel, check_decoding, choosable
 from transformer.runtime import evaluation_mode
-
-if TYPE_CHECKING:
-    from transformer.transformer import Transformer
-
 
 #: Far beyond any sensible value, and small enough for length^length_penalty to be a float.
 MAX_LENGTH_PENALTY = 10
@@ -30,7 +24,7 @@ class BeamResult(NamedTuple):
 
 
 def beam_search(
-    model: Transformer,
+    model: CachedModel,
     src: Tensor,
     max_len: int,
     start_token_id: int,
@@ -42,20 +36,26 @@ def beam_search(
 
     A result y, which papers call a hypothesis, is scored by `log P(y | x) /
     |y|^length_penalty`, where `|y|` counts the tokens after START. A prefix that takes END
-    as one of the likeliest continuations has ended: it leaves the beam, which is narrower
-    by one from then on. A row is done when its beam is empty. Prefixes still alive at
-    `max_len` compete as they are.
+    as one of the row's `beam_size` likeliest continuations has ended. Its place is free:
+    the beam is filled with the likeliest continuations without END. A row is done when at
+    least `beam_size` results have ended and no live prefix scores better, as long as it
+    is by then, than the best of them. Prefixes alive at `max_len` compete as they are.
 
     Args:
         src: source ids `[batch, src_len]`.
         max_len: longest result, START and END included.
         start_token_id: the first token of every row.
         end_token_id: the token after which a result has ended.
-        beam_size: prefixes followed at once; 1 equals greedy decoding.
+        beam_size: prefixes followed at once; 1 equals greedy decoding (except that of
+            equally likely tokens it may take another).
         length_penalty: 0 compares plain log-probabilities, which favours short results.
 
     Returns:
         `BeamResult(tokens, scores)`.
+
+    Raises:
+        TypeError, ValueError: if an argument does not fit the model, naming it.
+        FloatingPointError: if the model predicts NaN or infinity; see `choosable`.
     """
     check_decoding(model, src, max_len, start_token_id, end_token_id)
     check_positive_int("beam_size", beam_size)
@@ -64,29 +64,39 @@ def beam_search(
         raise ValueError(
             f"length_penalty must lie in [0, {MAX_LENGTH_PENALTY}], got {length_penalty}"
         )
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), torch.no_grad():
         cache = model.start_cache(src, capacity=max_len)
         rows = torch.arange(src.size(0), device=src.device).repeat_interleave(beam_size)
         cache.select(rows)
-        beams = _Beams(src, start_token_id, end_token_id, model.pad_token_id, beam_size)
+        beams = _Beams(
+            model, src, start_token_id, end_token_id, beam_size, length_penalty
+        )
         while beams.alive and beams.length < max_len:
             logits = model.next_logits(beams.newest, cache)
-            cache.select(beams.advance(logits, length_penalty))
-        beams.end_live_prefixes(length_penalty)
+            cache.select(beams.advance(logits))
+        beams.end_live_prefixes()
     return beams.result
 
 
 class _Beams:
     """The live prefixes `[batch, beam, length]`, and each row's best result so far.
 
-    In the model the live prefixes are `batch * beam` rows.
+    In the model the live prefixes are `batch * beam` rows. A place whose score is -inf is
+    empty.
     """
 
     def __init__(
-        self, src: Tensor, start: int, end: int, pad: int, beam_size: int
+        self,
+        model: CachedModel,
+        src: Tensor,
+        start: int,
+        end: int,
+        beam_size: int,
+        length_penalty: float,
     ) -> None:
         batch, device = src.size(0), src.device
-        self.end, self.pad = end, pad
+        self.end, self.pad = end, model.pad_token_id
+        self.length_penalty = length_penalty
         self.tokens = torch.full((batch, beam_size, 1), start, device=device)
         # All prefixes start alike: only the first may live, or each would go the same way.
         self.scores = torch.full((batch, beam_size), -torch.inf, device=device)
@@ -105,50 +115,60 @@ class _Beams:
 
     @property
     def result(self) -> BeamResult:
-        # PyTorch trains on no tensor that was made in inference mode; a copy is free of it.
-        return BeamResult(self.best_tokens.clone(), self.best_scores.clone())
+        return BeamResult(self.best_tokens, self.best_scores)
 
     @property
     def newest(self) -> Tensor:
         return self.tokens[:, :, -1].flatten()
 
-    def advance(self, logits: Tensor, length_penalty: float) -> Tensor:
+    def advance(self, logits: Tensor) -> Tensor:
         """Lengthen every prefix by one token; return the model row that each continues."""
-        batch, beam_size, _ = self.tokens.shape
-        vocab_size = logits.size(-1)
-        log_probs = without_token(logits, self.pad).log_softmax(dim=-1)
-        candidates = self.scores[:, :, None] + log_probs.unflatten(
-            0, (batch, beam_size)
+        batch, beam_size = self.scores.shape
+        logits = logits.unflatten(0, (batch, beam_size))
+        logits = choosable(logits, self.scores.isfinite(), self.pad, self.length)
+        candidates = self.scores[:, :, None] + logits.log_softmax(
+            dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)
         )
 
+        # The best beam_size of all are among the best without END and those with END.
+        with_end = candidates[:, :, self.end].clone()
+        candidates[:, :, self.end] = -torch.inf
         scores, index = candidates.flatten(1).topk(beam_size)
-        parent, token = index // vocab_size, index % vocab_size
+        last = torch.cat([with_end, scores], dim=1).topk(beam_size).values[:, -1:]
+        self._end_prefixes(with_end.masked_fill(with_end < last, -torch.inf))
 
-        rank = torch.arange(beam_size, device=index.device)
-        beam_left = (beam_size - self.num_ended)[:, None]
-        scores = scores.masked_fill(rank >= beam_left, -torch.inf)
+        parent, token = index // logits.size(-1), index % logits.size(-1)
         prefix = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, self.length))
         self.tokens = torch.cat([prefix, token[:, :, None]], dim=2)
-
-        has_ended = (token == self.end) & scores.isfinite()
-        self.num_ended += has_ended.sum(dim=1)
-        self._remember(scores.masked_fill(~has_ended, -torch.inf), length_penalty)
-        self.scores = scores.masked_fill(has_ended, -torch.inf)
+        is_better = (
+            self._per_length(scores[:, :1], self.tokens) > self.best_scores[:, None]
+        )
+        is_done = (self.num_ended >= beam_size)[:, None] & ~is_better
+        self.scores = scores.masked_fill(is_done, -torch.inf)
         first_row = torch.arange(batch, device=index.device)[:, None] * beam_size
         return (first_row + parent).flatten()
 
-    def end_live_prefixes(self, length_penalty: float) -> None:
+    def end_live_prefixes(self) -> None:
         """Let the prefixes still alive compete with the results that have ended."""
-        self._remember(self.scores, length_penalty)
+        self._remember(self.tokens, self.scores)
 
-    def _remember(self, scores: Tensor, length_penalty: float) -> None:
-        """Keep each row's best prefix if, by `scores [batch, beam]`, it is the best yet."""
-        num_tokens = max(self.length - 1, 1)
-        scores, beam = (scores / num_tokens**length_penalty).max(dim=1)
-        tokens = self.tokens[torch.arange(len(beam), device=beam.device), beam]
+    def _end_prefixes(self, scores: Tensor) -> None:
+        """Put END behind prefixes; `scores [batch, beam]` is -inf for those that go on."""
+        self.num_ended += scores.isfinite().sum(dim=1)
+        end = torch.full_like(self.tokens[:, :, :1], self.end)
+        self._remember(torch.cat([self.tokens, end], dim=2), scores)
+
+    def _remember(self, tokens: Tensor, scores: Tensor) -> None:
+        """Keep each row's best of `tokens [batch, beam, length]`, if it is the best yet."""
+        scores, beam = self._per_length(scores, tokens).max(dim=1)
+        tokens = tokens[torch.arange(len(beam), device=beam.device), beam]
         is_better = scores > self.best_scores
         if is_better.any():
             room = tokens.size(1) - self.best_tokens.size(1)
             kept = F.pad(self.best_tokens, (0, room), value=self.pad)
             self.best_tokens = torch.where(is_better[:, None], tokens, kept)
             self.best_scores = torch.where(is_better, scores, self.best_scores)
+
+    def _per_length(self, scores: Tensor, tokens: Tensor) -> Tensor:
+        """Scores that compare results of unequal lengths: START does not count."""
+        return scores / max(tokens.size(2) - 1, 1) ** self.length_penalty

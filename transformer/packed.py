@@ -11,34 +11,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.attention import scaled_dot_product_attention
+from transformer.add_norm import AddNorm
+from transformer.attention import MultiHeadAttention, scaled_dot_product_attention
 from transformer.decoder import Decoder, DecoderLayer
 from transformer.embedding import embed
+from transformer.feed_forward import FeedForward
 from transformer.kv_cache import DecoderCache, LayerCache
 from transformer.transformer import Transformer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: The number of rows for which oneDNN arranges its blocks; it multiplies any number.
 TYPICAL_ROWS = 32
+
+#: The classes of all modules of a decoder's layers; what others compute would be lost.
+PACKABLE = (
+    nn.ModuleList,
+    DecoderLayer,
+    MultiHeadAttention,
+    FeedForward,
+    AddNorm,
+    nn.Linear,
+    nn.LayerNorm,
+    nn.Dropout,
+)
 
 
 class PackedTransformer(nn.Module):
     """A `Transformer` that decodes faster, with the same results up to rounding.
 
     `greedy_decode`, `generate` and `beam_search` are called as on the model itself. When
-    decoding begins and the weights have changed since the last time, they are packed anew,
-    so training `model` further is safe. (Only what is written through `parameter.data`
-    escapes PyTorch's own count of changes, and this one.) No module of the decoder's layers
-    is called, nor the output projection. So forward hooks on these are refused; to observe
-    or to edit, decode with `model`.
+    decoding begins, every weight is compared with its packed copy, number by number, and
+    packed anew where they differ. So the model may be trained further, by any optimizer,
+    or changed in any other way. No module of the decoder's layers is called, nor the output
+    projection. So forward hooks on these are refused; to observe or to edit, decode with
+    `model`.
     """
 
     def __init__(self, model: Transformer) -> None:
@@ -49,22 +63,9 @@ class PackedTransformer(nn.Module):
                 it computes differently would be lost.
         """
         super().__init__()
-        if type(model) is not Transformer or type(model.decoder) is not Decoder:
-            raise TypeError(
-                "only a Transformer with its own Decoder can be packed, got "
-                f"{type(model).__name__}"
-            )
-        # Nobody's random numbers should pay for a look at the classes.
-        with torch.random.fork_rng(devices=[]):
-            own = [type(module) for module in DecoderLayer(1, 1, 1).modules()]
-        for name, module in model.decoder.layers.named_modules():
-            if type(module) not in (nn.ModuleList, *own):
-                raise TypeError(
-                    f"decoder.layers.{name} is a {type(module).__name__}, which cannot be "
-                    "packed: decode with the model itself"
-                )
+        _check_classes(model)
         self.model = model
-        self._packed: tuple[list, Packing] | None = None
+        self._packed: dict[tuple[nn.Linear, ...], PackedLinear] = {}
         self.config = model.config
         self.max_len = model.max_len
         self.pad_token_id = model.pad_token_id
@@ -75,14 +76,18 @@ class PackedTransformer(nn.Module):
 
     @torch.no_grad()
     def start_cache(self, src: Tensor, capacity: int) -> PackedCache:
-        """As `Transformer.start_cache`; packs the decoder's weights.
+        """As `Transformer.start_cache`; packs what has changed of the decoder's weights.
 
         Raises:
+            TypeError: if a module of the decoder's layers has been replaced by one of
+                another class.
             ValueError: if a module that no step calls has a forward hook.
         """
+        _check_classes(self.model)
         self._refuse_hooks()
         cache = self.model.start_cache(src, capacity)
-        return PackedCache(cache.layers, cache.memory_mask, self._pack())
+        layers, output_projection = self._pack()
+        return PackedCache(cache.layers, cache.memory_mask, layers, output_projection)
 
     @torch.no_grad()
     def next_logits(self, tokens: Tensor, cache: PackedCache) -> Tensor:
@@ -91,10 +96,9 @@ class PackedTransformer(nn.Module):
         x = embed(
             tokens[:, None], model.tgt_embedding, model.position_encoding, cache.length
         )[:, 0]
-        layers, output_projection = cache.packing
-        for layer, past in zip(layers, cache.layers, strict=True):
+        for layer, past in zip(cache.packed_layers, cache.layers, strict=True):
             x = layer.step(x, past, cache.memory_mask)
-        return output_projection(model.decoder.norm(x))
+        return cache.output_projection(model.decoder.norm(x))
 
     def _refuse_hooks(self) -> None:
         """A hook that is never called would leave whoever set it in the dark."""
@@ -108,58 +112,52 @@ class PackedTransformer(nn.Module):
                     "decode with the model itself"
                 )
 
-    def _pack(self) -> Packing:
-        """The packed weights, made anew if a weight has changed since the last call."""
-        decoder, output = self.model.decoder, self.model.output_projection
-        weights = [*decoder.layers.parameters(), *output.parameters()]
-        if any(weight.is_inference() for weight in weights):
-            return Packing.of(decoder, output)  # PyTorch does not count their changes.
-        state = [(weight.data_ptr(), weight._version) for weight in weights]
-        if self._packed is None or self._packed[0] != state:
-            self._packed = state, Packing.of(decoder, output)
-        return self._packed[1]
+    def _pack(self) -> tuple[list[PackedLayer], Callable[[Tensor], Tensor]]:
+        """The decoder's layers and the output projection, if it is a plain one, packed."""
+        packed: dict[tuple[nn.Linear, ...], PackedLinear] = {}
+
+        def pack(*linears: nn.Linear) -> PackedLinear:
+            product = self._packed.get(linears)
+            if product is None or not product.holds(linears):
+                product = PackedLinear(*linears)
+            packed[linears] = product
+            return product
+
+        layers = [PackedLayer(layer, pack) for layer in self.model.decoder.layers]
+        output_projection = self.model.output_projection
+        if type(output_projection) is nn.Linear:
+            output_projection = pack(output_projection)
+        self._packed = packed
+        return layers, output_projection
 
     def __getstate__(self) -> dict:
         """What a copy or a file needs: the packed weights are made again."""
-        return super().__getstate__() | {"_packed": None}
-
-
-class Packing(NamedTuple):
-    """What a step multiplies with."""
-
-    layers: list[PackedLayer]
-    output_projection: Callable[[Tensor], Tensor]
-
-    @classmethod
-    def of(cls, decoder: Decoder, output_projection: nn.Module) -> Packing:
-        """Pack every layer, and the projection to the vocabulary if it is a plain one."""
-        if type(output_projection) is nn.Linear:
-            output_projection = PackedLinear(output_projection)
-        return cls([PackedLayer(layer) for layer in decoder.layers], output_projection)
+        return super().__getstate__() | {"_packed": {}}
 
 
 @dataclass
 class PackedCache(DecoderCache):
-    """What the decoder remembers, and its weights, packed."""
+    """What the decoder remembers, and what a step multiplies with."""
 
-    packing: Packing
+    packed_layers: list[PackedLayer]
+    output_projection: Callable[[Tensor], Tensor]
 
 
 class PackedLayer:
     """One decoder layer for one new position: vectors `[batch, d_model]` in and out."""
 
-    def __init__(self, layer: DecoderLayer) -> None:
+    def __init__(self, layer: DecoderLayer, pack: Callable[..., PackedLinear]) -> None:
         """Gather the weights; those of query, key and value are stacked to one matrix."""
         own, cross = layer.self_attention, layer.cross_attention
         self.heads = (own.num_heads, 1, own.d_head)
-        self.query_key_value = PackedLinear(
+        self.query_key_value = pack(
             own.query_projection, own.key_projection, own.value_projection
         )
-        self.self_output = PackedLinear(own.output_projection)
-        self.cross_query = PackedLinear(cross.query_projection)
-        self.cross_output = PackedLinear(cross.output_projection)
-        self.expand = PackedLinear(layer.feed_forward.expand)
-        self.contract = PackedLinear(layer.feed_forward.contract)
+        self.self_output = pack(own.output_projection)
+        self.cross_query = pack(cross.query_projection)
+        self.cross_output = pack(cross.output_projection)
+        self.expand = pack(layer.feed_forward.expand)
+        self.contract = pack(layer.feed_forward.contract)
         self.norm_first = layer.self_attention_add_norm.norm_first
         self.sublayers = [
             (self._attend_to_past, layer.self_attention_add_norm.norm),
@@ -202,11 +200,21 @@ class PackedLinear:
     def __init__(self, *linears: nn.Linear) -> None:
         """Stack the maps: the outputs of all of them, in this order."""
         self.weight = torch.cat([linear.weight for linear in linears])
-        self.bias = torch.cat([linear.bias for linear in linears])
+        self.bias = _stacked_biases(linears)
         self.has_blocks = (
             torch.backends.mkldnn.is_available()
             and self.weight.device.type == "cpu"
             and self.weight.dtype == torch.float32
+        )
+
+    def holds(self, linears: Sequence[nn.Linear]) -> bool:
+        """Whether the numbers of `linears` are still those that have been packed."""
+        weights = [linear.weight for linear in linears]
+        sizes = [len(weight) for weight in weights]
+        return (
+            sum(sizes) == len(self.weight)
+            and all(map(_equal, weights, self.weight.split(sizes)))
+            and _equal(self.bias, _stacked_biases(linears))
         )
 
     @cached_property
@@ -223,11 +231,47 @@ class PackedLinear:
         """Map `[rows, in]` to `[rows, out]`."""
         if x.size(0) == 1:
             return F.linear(x, self.columns.t(), self.bias)
-        if self.has_blocks:
+        # Autocast hands on vectors of 16 bits, which blocks of 32 cannot multiply.
+        if self.has_blocks and not torch.is_autocast_enabled("cpu"):
             return torch.ops.mkldnn._linear_pointwise(
                 x, self.blocks, self.bias, "none", [], ""
             )
         return F.linear(x, self.weight, self.bias)
+
+
+def _check_classes(model: Transformer) -> None:
+    if type(model) is not Transformer or type(model.decoder) is not Decoder:
+        raise TypeError(
+            "only a Transformer with its own Decoder can be packed, got "
+            f"{type(model).__name__}"
+        )
+    for name, module in model.decoder.layers.named_modules():
+        if type(module) not in PACKABLE:
+            raise TypeError(
+                f"decoder.layers.{name} is a {type(module).__name__}, which cannot be "
+                "packed: decode with the model itself"
+            )
+
+
+def _stacked_biases(linears: Sequence[nn.Linear]) -> Tensor | None:
+    """The biases, zeros for those that are missing; None if all are."""
+    if all(linear.bias is None for linear in linears):
+        return None
+    return torch.cat(
+        [
+            linear.weight.new_zeros(linear.out_features)
+            if linear.bias is None
+            else linear.bias
+            for linear in linears
+        ]
+    )
+
+
+def _equal(x: Tensor | None, y: Tensor | None) -> bool:
+    """Whether both hold the same numbers, of the same type, on the same device."""
+    if x is None or y is None:
+        return x is y
+    return x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
 
 
 def _normalise(x: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -1,7 +1,10 @@
 """The device the code runs on, and evaluation mode for a while."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -16,13 +19,39 @@ def choose_device() -> torch.device:
     return torch.device("cpu")
 
 
+class HasModules(Protocol):
+    """What `evaluation_mode` needs of a model; every `nn.Module` has it."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All modules whose mode is to change, the model itself included."""
+
+
+# The modules that are in some block now: how many blocks, and the mode before the first.
+_lock = Lock()
+_num_blocks: Counter[nn.Module] = Counter()
+_former_modes: dict[nn.Module, bool] = {}
+
+
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off inside the block; then put every module into its former mode."""
-    was_training = [module for module in model.modules() if module.training]
-    model.eval()
+def evaluation_mode(model: HasModules) -> Iterator[None]:
+    """Switch dropout off inside the block; then put every module into its former mode.
+
+    Blocks may overlap, in one thread or in several, and share modules: a module gets its
+    former mode back when the last of them ends.
+    """
+    # What torch.compile returns has no mode of its own, but shows that of what it wraps.
+    modules = {getattr(module, "_orig_mod", module) for module in model.modules()}
+    with _lock:
+        for module in modules:
+            _former_modes.setdefault(module, module.training)
+            _num_blocks[module] += 1
+            module.training = False
     try:
         yield
     finally:
-        for module in was_training:
-            module.training = True
+        with _lock:
+            for module in modules:
+                _num_blocks[module] -= 1
+                if not _num_blocks[module]:
+                    del _num_blocks[module]
+                    module.training = _former_modes.pop(module)

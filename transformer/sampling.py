@@ -13,8 +13,9 @@ def filter_logits(
 
     `top_k` keeps the k likeliest tokens (all of them, if k exceeds the vocabulary).
     `top_p` keeps the fewest likeliest tokens whose probabilities, among those that
-    `top_k` left, add up to at least p; the likeliest token always stays. Ties go to the
-    lower id.
+    `top_k` left, add up to at least p, to within 1e-5; the likeliest token always stays.
+    Ties go to the lower id. Probabilities are computed in float32 at least, whatever type
+    the logits have.
 
     Args:
         logits: `[batch, vocab]`.
@@ -26,9 +27,13 @@ def filter_logits(
     if top_k is not None:
         ranked[:, top_k:] = -torch.inf
     if top_p is not None and top_p < 1:
-        probabilities = ranked.softmax(dim=-1)
+        probabilities = ranked.softmax(
+            dim=-1, dtype=torch.promote_types(ranked.dtype, torch.float32)
+        )
         reached_before = probabilities.cumsum(dim=-1) - probabilities
-        ruled_out = reached_before >= top_p
+        # 0.5 + 0.3 falls short of 0.8 by rounding: such sums are off by about 1e-6 in
+        # float32, from the logits' own last digits (times the entropy) and from adding up.
+        ruled_out = reached_before >= top_p - 1e-5
         ruled_out[:, 0] = False
         ranked = ranked.masked_fill(ruled_out, -torch.inf)
     return torch.empty_like(logits).scatter(-1, ids, ranked)
@@ -63,7 +68,12 @@ class Sampler:
         self.generator = generator
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The distribution to draw from: logits `[batch, vocab]` → `[batch, vocab]`."""
+        """The distribution to draw from: logits `[batch, vocab]` → `[batch, vocab]`.
+
+        It is computed in float32 at least: numbers of 16 bits would give tokens that are
+        ruled out a chance, and blur the likelier ones.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         # The largest logit becomes 0 first, so that no temperature overflows to NaN.
         logits = logits - logits.amax(dim=-1, keepdim=True)
         logits = logits / max(self.temperature, torch.finfo(logits.dtype).tiny)
