@@ -107,7 +107,15 @@ def build_update(recipe: Recipe, model: Transformer) -> Update:
     if recipe.optimizer == ADAM:
         return Update([Adam(model.parameters(), lr=5e-4)], [])
     if recipe.optimizer == ADAMW:
-        optimizers = [AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99), fused=True)]
+        optimizers = [
+            AdamW(
+                model.parameters(),
+                lr=3e-3,
+                betas=(0.9, 0.99),
+                weight_decay=0.3,
+                fused=True,
+            )
+        ]
     else:
         # Muon is made for the matrices inside the layers; the rest is left to AdamW.
         layers = [*model.encoder.parameters(), *model.decoder.parameters()]
@@ -127,6 +135,7 @@ def build_update(recipe: Recipe, model: Transformer) -> Update:
                 max_lr=optimizer.defaults["lr"],
                 total_steps=recipe.num_steps,
                 pct_start=0.1,
+                anneal_strategy="linear",
                 cycle_momentum=False,
             )
             for optimizer in optimizers

@@ -993,17 +993,17 @@ CASES = {
     "a query label too many": (
         lambda: plot_attention(torch.zeros(2, 3, 5), "abcd", "vwxyz"),
         ValueError,
-        r"shape \[heads, query=4, key=5\], got \[2, 3, 5\]$",
+        r"shape \[heads=2, query=4, key=5\], got \[2, 3, 5\]$",
     ),
     "a key label missing": (
         lambda: plot_attention(torch.zeros(2, 3, 5), "abc", "vwxy"),
         ValueError,
-        r"shape \[heads, query=3, key=4\], got \[2, 3, 5\]$",
+        r"shape \[heads=2, query=3, key=4\], got \[2, 3, 5\]$",
     ),
     "weights of a whole batch": (
         lambda: plot_attention(torch.zeros(7, 2, 3, 5), "abc", "vwxyz"),
         ValueError,
-        r"shape \[heads, query=3, key=5\], got \[7, 2, 3, 5\]$",
+        r"shape \[heads=7, query=3, key=5\], got \[7, 2, 3, 5\]$",
     ),
 }
 

@@ -92,7 +92,7 @@ def test_no_other_function_of_the_package_prints():
 
 def test_results_are_read_from_the_package():
     stored = sorted(path.stem for path in PACKAGE.glob("results/*.json"))
-    assert {"book", "decoding", "learning", "seeds", "training"} <= set(stored)
+    assert {"book", "decoding", "learning", "rounding", "training"} <= set(stored)
     for name in stored:
         assert read_results(name)["date"] >= "2026"
 

@@ -95,8 +95,7 @@ class AdditionTask:
         held out together. A number plus itself has one order, and is always seen.
 
         Returns:
-            `(seen, held_out)`, `[10^(2 * num_digits) - num_held_out, 2]` and
-            `[num_held_out, 2]`.
+            `(seen, held_out)`: pairs of numbers, one a row.
         """
         pairs = self.all_pairs()
         one_order = pairs[pairs[:, 0] < pairs[:, 1]]
