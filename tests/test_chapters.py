@@ -25,6 +25,11 @@ def tags(cell):
     return cell.metadata.get("tags", [])
 
 
+def parsed(cell):
+    """The code, with IPython's commands left out."""
+    return ast.parse(re.sub(r"^(\s*)%.*", r"\1pass", cell.source, flags=re.MULTILINE))
+
+
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
     return request.param
@@ -41,6 +46,23 @@ def test_at_least_three_quarters_of_the_code_cells_are_compared(notebook):
     assert len(compared) >= 0.75 * len(cells)
 
 
+def test_no_output_that_hangs_on_a_clock_is_compared(notebook):
+    # Names that hold seconds, or come from them: every cell that prints one is excused.
+    clocked = {"perf_counter"}
+    for cell in code_cells(notebook):
+        for statement in parsed(cell).body:
+            names = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+            names |= {
+                n.attr for n in ast.walk(statement) if isinstance(n, ast.Attribute)
+            }
+            if names & clocked and isinstance(statement, (ast.FunctionDef, ast.Assign)):
+                targets = getattr(statement, "targets", [])
+                clocked |= {t.id for t in targets if isinstance(t, ast.Name)}
+                clocked |= {getattr(statement, "name", "perf_counter")}
+            elif names & clocked and "print" in names:
+                assert NOT_COMPARED in tags(cell), cell.source
+
+
 def test_no_cell_is_skipped_or_excused_in_another_way(notebook):
     allowed = {NOT_COMPARED, "hide-input", "remove-cell"}
     for cell in code_cells(notebook):
@@ -50,10 +72,7 @@ def test_no_cell_is_skipped_or_excused_in_another_way(notebook):
 
 def literals(cell):
     """Every text that stands in the code, the pieces of f-strings among them."""
-    code = "\n".join(
-        re.sub(r"^(\s*)%.*", r"\1pass", line) for line in cell.source.splitlines()
-    )
-    for node in ast.walk(ast.parse(code)):
+    for node in ast.walk(parsed(cell)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 

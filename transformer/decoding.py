@@ -3,7 +3,7 @@
 Greedy decoding and sampling are the same loop, `decode`: they differ only in how they
 choose the next token. The loop owns the key/value cache. `decode_uncached` is the readable
 oracle: it feeds the whole prefix through the model at every step, and must give the same
-tokens.
+logits up to rounding.
 
 Decoding needs an interface and no class: `CachedModel` says what `decode` and `beam_search`
 call, `UncachedModel` what `decode_uncached` calls.
@@ -187,7 +187,11 @@ def decode_uncached(
     end_token_id: int,
     choose: Choice = likeliest,
 ) -> Tensor:
-    """Same as `decode`, recomputing everything at every step: slow, easy to trust."""
+    """As `decode`, recomputing everything at every step: slow, easy to trust.
+
+    Logits are the same up to rounding, so where two tokens are almost equally likely, the
+    rows may part.
+    """
     check_decoding(model, src, max_len, start_token_id, end_token_id)
     with evaluation_mode(model), torch.no_grad():
         rows = _Rows(model, src, start_token_id, end_token_id)
