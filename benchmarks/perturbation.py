@@ -30,11 +30,13 @@ NOISE = 1e-6
 #: Larger than any seed in the book, so that no two runs share one.
 SEED_DISTANCE = 1_000
 
-COMPARISONS: dict[type[ast.cmpop], tuple[Callable[[Any, Any], Any], int]] = {
-    ast.Lt: (operator.lt, -1),
-    ast.LtE: (operator.le, -1),
-    ast.Gt: (operator.gt, +1),
-    ast.GtE: (operator.ge, +1),
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
 }
 
 
@@ -161,23 +163,29 @@ def append(log: Path, entry: dict) -> None:
 
 
 def compared(log: Path, text: str, names: str, *values: Any) -> Any:
-    """Compare as the cell does; note the values, and the smallest slack between two."""
-    operators = [COMPARISONS[getattr(ast, name)] for name in names.split()]
-    pairs = list(zip(operators, values[:-1], values[1:], strict=True))
-    results = [compare(left, right) for (compare, _), left, right in pairs]
+    """Compare as the cell does; note whether it holds, and the smallest slack."""
+    triples = list(zip(names.split(), values[:-1], values[1:], strict=True))
+    results = [COMPARISONS[getattr(ast, name)](a, b) for name, a, b in triples]
     try:
-        numbers = [float(value) for value in values]
+        holds = all(bool(torch.as_tensor(result).all()) for result in results)
     except (TypeError, ValueError, RuntimeError):
-        return functools.reduce(lambda a, b: a and b, results)
-    slack = min(
-        sign * (left - right)
-        for (_, sign), left, right in zip(
-            operators, numbers[:-1], numbers[1:], strict=True
-        )
-    )
-    entry = {"claim": text, "holds": all(results), "slack": slack, "values": numbers}
-    append(log, entry)
+        holds = all(map(bool, results))
+    append(log, {"claim": text, "holds": holds, "slack": smallest_slack(triples)})
     return functools.reduce(lambda a, b: a and b, results)
+
+
+def smallest_slack(triples: list[tuple[str, Any, Any]]) -> float | None:
+    """By how much the closest of some comparisons holds; None if they measure nothing."""
+    if not all(name in ("Lt", "LtE", "Gt", "GtE") for name, _, _ in triples):
+        return None
+    try:
+        slacks = [
+            torch.as_tensor(b - a if name in ("Lt", "LtE") else a - b).min().item()
+            for name, a, b in triples
+        ]
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return float(min(slacks))
 
 
 def perturb() -> None:

@@ -81,7 +81,7 @@ class Outcome(NamedTuple):
     failures: list[str]
     """Tests and cells that failed."""
     claims: list[dict]
-    """Comparisons made, each with its text, whether it holds, and its slack."""
+    """Comparisons made, each with its text, whether it holds, and its slack, if any."""
     numbers: list[dict]
     """Numbers printed after "≈", each with the line before it."""
 
@@ -230,7 +230,8 @@ def margins(outcomes: list[Outcome]) -> dict[str, float]:
         smallest: dict[str, float] = {}
         for claim in outcome.claims:
             text, slack = claim["claim"], claim["slack"]
-            smallest[text] = min(slack, smallest.get(text, slack))
+            if slack is not None:
+                smallest[text] = min(slack, smallest.get(text, slack))
         for text, slack in smallest.items():
             slacks[text].append(slack)
     return {

@@ -86,16 +86,19 @@ def test_other_seeds_are_far_from_those_of_the_book(monkeypatch):
 def test_claims_and_numbers_of_a_cell_are_logged(tmp_path, monkeypatch, capsys):
     log = tmp_path / "log"
     source = """
+import torch
 share = 0.83
 print(f"on the tens ≈ {share:.1f}, one of {10}")
 print("above:", share > 0.9, [share < bound for bound in (0.9, 1)])
 assert 0.5 < share < 0.9
+assert "≈" == "≈"
+print("each:", (torch.tensor([0.6, 0.7]) > 0.5).tolist())
 is_high = share > 0.8
 """
     names = run_cell(source, {"ROUNDING_LOG": str(log)}, monkeypatch)
     assert names["is_high"]
     assert capsys.readouterr().out == (
-        "on the tens ≈ 0.8, one of 10\nabove: False [True, True]\n"
+        "on the tens ≈ 0.8, one of 10\nabove: False [True, True]\neach: [True, True]\n"
     )
     entries = list(map(json.loads, log.read_text("utf-8").splitlines()))
     assert entries.pop(0) == {"line": "on the tens", "value": 0.83}
@@ -104,8 +107,12 @@ is_high = share > 0.8
         ("share < bound", True),
         ("share < bound", True),
         ("0.5 < share < 0.9", True),
+        ("'≈' == '≈'", True),
+        ("torch.tensor([0.6, 0.7]) > 0.5", True),
     ]
-    assert [e["slack"] for e in entries] == pytest.approx([-0.07, 0.07, 0.17, 0.07])
+    slacks = [entry["slack"] for entry in entries]
+    assert slacks.pop(4) is None
+    assert slacks == pytest.approx([-0.07, 0.07, 0.17, 0.07, 0.1])
 
 
 def test_a_claim_that_does_not_hold_still_fails(tmp_path, monkeypatch):
