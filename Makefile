@@ -161,10 +161,10 @@ mutants: $(READY)
 	$(BIN)/python -m tests.mutations
 
 # Runs the tests that train, and every notebook, as other processors would, with noise in
-# the weights, and with other seeds: more than an hour. `make rounding ONLY="noise-1"` runs
-# some of these conditions.
+# the weights, and with other seeds: some hours. It goes on where it was interrupted.
+# `make rounding ONLY="noise-1"` runs some of these conditions, and stores nothing.
 rounding: $(READY)
-	$(BIN)/python -m benchmarks.rounding $(if $(ONLY),--conditions $(ONLY))
+	$(BIN)/python -m benchmarks.rounding $(if $(ONLY),--conditions $(ONLY),--store)
 
 # What only benchmarks and the tests of the export use.
 extras: $(READY)

@@ -63,6 +63,19 @@ def test_chapter_9_misses_no_sum_in_a_hundred_runs():
     assert {run["all_right"] for run in stored["hundred"]} == {10_000}
 
 
+def test_no_run_of_any_chapter_failed_under_another_rounding():
+    stored = json.loads((measure.RESULTS / "rounding.json").read_text("utf-8"))
+    subjects = {subject["subject"]: subject for subject in stored["subjects"]}
+    assert set(subjects) == {rounding.TESTS, *rounding.notebooks()}
+    for subject in subjects.values():
+        for kind in ("processor", "noise", "seeds"):
+            assert subject[kind]["failed"] == {}
+            measured_nothing = kind == "seeds" and subject["subject"] == rounding.TESTS
+            assert measured_nothing or subject[kind]["runs"] > 0
+        margins = subject["noise"]["margins"] | subject["seeds"]["margins"]
+        assert min(margins.values(), default=99) >= rounding.LEAST_MARGIN
+
+
 def run_cell(source, environment, monkeypatch):
     """Execute a cell as a perturbed kernel would; what it defines, without builtins."""
     for name, value in environment.items():

@@ -93,6 +93,13 @@ def keep_call(
     return False if name == "__call__" else None
 
 
+def hide_signature_of_protocols(
+    _app: Sphinx, _what: str, _name: str, obj: Any, *_rest: Any
+) -> tuple[str, None] | None:
+    """Nobody builds a protocol, so it shows no arguments."""
+    return ("", None) if getattr(obj, "_is_protocol", False) else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx calls this once."""
     app.setup_extension("sphinx.ext.autodoc")
@@ -100,4 +107,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # Early, so that napoleon reads what comes out of it.
     app.connect("autodoc-process-docstring", translate_docstring, priority=400)
     app.connect("autodoc-skip-member", keep_call)
+    app.connect("autodoc-process-signature", hide_signature_of_protocols)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
