@@ -113,8 +113,9 @@ def conditions() -> list[Condition]:
 
 
 def notebooks() -> dict[str, Path]:
-    """All notebooks, by name."""
-    return {path.stem: path for path in sorted(ROOT.glob("book/*.ipynb"))}
+    """All notebooks by name, without the one that shows what is found here."""
+    paths = sorted(ROOT.glob("book/*.ipynb"))
+    return {path.stem: path for path in paths if path.stem != "measured"}
 
 
 def jobs(chosen: Iterable[Condition], subjects: Iterable[str]) -> list[Job]:
@@ -224,8 +225,9 @@ def digest(subject: str) -> str:
 def margins(outcomes: list[Outcome]) -> dict[str, float]:
     """How far every claim is from failing that varies over the runs.
 
-    Mean over standard deviation of the slack. Of what is claimed several times in a run,
-    the smallest counts. What the book says is False has a negative one.
+    Mean over standard deviation of the slack, of `NUM_RUNS` runs at least: fewer do not
+    tell the deviation. Of what is claimed several times in a run, the smallest counts. What
+    the book says is False has a negative one.
     """
     slacks = defaultdict(list)
     for outcome in outcomes:
@@ -239,7 +241,7 @@ def margins(outcomes: list[Outcome]) -> dict[str, float]:
     return {
         text: abs(statistics.mean(values)) / statistics.stdev(values)
         for text, values in slacks.items()
-        if len(set(values)) > 1
+        if len(values) >= NUM_RUNS and len(set(values)) > 1
     }
 
 
@@ -298,7 +300,7 @@ def report(summaries: list[dict]) -> bool:
             f"{summary[kind]['runs']}"
             for kind in ("processor", "noise", "seeds")
         ]
-        claim, margin = closest(summary) or ("nothing varies", math.inf)
+        claim, margin = closest(summary) or ("none known", math.inf)
         text = f"{margin:.1f}: {claim}"
         print(f"{summary['subject']:20}{''.join(f'{h:>12}' for h in held)}  {text}")
         for kind in ("processor", "noise", "seeds"):

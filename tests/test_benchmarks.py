@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -157,9 +158,11 @@ def outcomes(*slacks):
 
 
 def test_a_margin_is_the_mean_slack_in_standard_deviations():
-    # Mean 2; deviations -1, 0, 1, whose squares add up to 2, over 3 - 1.
-    assert rounding.margins(outcomes(1.0, 2.0, 3.0)) == {"a > b": 2.0}
-    assert rounding.margins(outcomes(1.0, 1.0)) == {}
+    # Mean 2; twenty deviations of 1, whose squares add up to 20, over 20 - 1.
+    found = rounding.margins(outcomes(*[1.0, 3.0] * 10))
+    assert found == {"a > b": pytest.approx(2 / math.sqrt(20 / 19))}
+    assert rounding.margins(outcomes(*[1.0] * 20)) == {}
+    assert rounding.margins(outcomes(1.0, 3.0)) == {}
 
 
 def test_a_claim_that_comes_out_differently_contradicts():
