@@ -65,9 +65,11 @@ def change_weights(model: Transformer, run: int) -> None:
 
 
 def keep_threads(count: int) -> None:
-    """Compute with `count` threads, and let nobody change that."""
+    """Compute with `count` threads; whoever sets another number believes to have it."""
     torch.set_num_threads(count)
-    torch.set_num_threads = lambda _count: None
+    believed = [count]
+    torch.set_num_threads = believed.append
+    torch.get_num_threads = lambda: believed[-1]
 
 
 class OtherSeeds(ast.NodeTransformer):
