@@ -108,11 +108,14 @@ def test_the_notation_page_lists_every_name_in_a_shape():
     assert used <= listed
 
 
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def public_names(path):
     """Functions, classes and constants that a module defines at its top level."""
     names = set()
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, DEFINITIONS):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
             names |= {
@@ -191,9 +194,7 @@ def test_autodoc_shows_every_name_that_the_reference_lists(path):
         name for _, name in ModuleAnalyzer.for_module(module).find_attr_docs()
     }
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, DEFINITIONS) and ast.get_docstring(node):
             documented.add(node.name)
     pages = "\n".join(page.read_text() for page in ROOT.glob("book/api/*.md"))
     by_name = set(re.findall(r"autodata:: (\w+)", pages))
