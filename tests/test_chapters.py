@@ -13,12 +13,23 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("book/*.ipynb"))
+#: The numbered ones.
+CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 NOT_COMPARED = "nbval-ignore-output"
 
 
 def code_cells(path):
     cells = nbformat.read(path, as_version=4).cells
     return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def prose(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def printed(output):
+    return output.get("text", "") + output.get("data", {}).get("text/plain", "")
 
 
 def tags(cell):
@@ -123,8 +134,8 @@ def test_cells_that_are_compared_do_not_print_addresses_or_long_floats(notebook)
         if NOT_COMPARED in tags(cell):
             continue
         for output in cell.outputs:
-            text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
-            assert not re.search(r"0x[0-9a-f]{6,}|\d\.\d{7,}", text), cell.source
+            found = re.search(r"0x[0-9a-f]{6,}|\d\.\d{7,}", printed(output))
+            assert not found, cell.source
 
 
 @pytest.mark.parametrize(
@@ -154,12 +165,73 @@ def test_every_figure_has_a_caption_a_name_and_alternative_text(notebook):
             assert mystnb["image"]["alt"].strip()
 
 
-def test_every_chapter_opens_with_goals_and_closes_with_a_summary(notebook):
-    text = "\n".join(
-        cell.source
-        for cell in nbformat.read(notebook, as_version=4).cells
-        if cell.cell_type == "markdown"
+def test_imports_stand_in_one_folded_cell_of_at_most_fifteen_lines(notebook):
+    importing = [
+        cell
+        for cell in code_cells(notebook)
+        if "remove-cell" not in tags(cell)
+        # A self-check is imported where its exercise stands, a solution brings its own.
+        and "transformer.exercises" not in cell.source
+        and not cell.metadata.get("jupyter")
+        and any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in parsed(cell).body)
+    ]
+    assert len(importing) == 1
+    assert "hide-input" in tags(importing[0])
+    assert len(importing[0].source.splitlines()) <= 15
+
+
+def exercises(notebook):
+    """The text of every exercise, from its label on."""
+    text = prose(notebook)
+    return re.findall(
+        r"\{exercise(?:-start)?\} .*\n:label: (\S+)\n(?::::\n)?\s*(.*)", text
     )
+
+
+def test_every_exercise_says_how_much_it_asks_for(notebook):
+    for label, first_line in exercises(notebook):
+        marks = r"\*\*(Warm-up|Core|Stretch)\.\*\* "
+        assert re.match(marks, first_line), label
+
+
+def test_the_book_prints_numbers_and_few_verdicts():
+    verdicts = [
+        (path.stem, line)
+        for path in NOTEBOOKS
+        for cell in code_cells(path)
+        for output in cell.outputs
+        for line in printed(output).splitlines()
+        if re.search(r"\b(True|False)\s*$", line)
+    ]
+    assert len(verdicts) <= 20, verdicts
+
+
+def test_the_ten_chapters_stay_short():
+    words = {path.stem: len(prose(path).split()) for path in CHAPTERS}
+    assert sum(words.values()) <= 27_000, words
+
+
+def test_the_first_right_answer_of_a_model_comes_soon():
+    preface = (ROOT / "book/preface.md").read_text("utf-8")
+    words = len(preface.split())
+    for cell in nbformat.read(CHAPTERS[0], as_version=4).cells:
+        if cell.cell_type == "markdown":
+            words += len(cell.source.split())
+        elif "greedy_decode" in cell.source:
+            break
+    assert words <= 900
+
+
+def test_what_differs_between_machines_is_said_in_one_box(notebook):
+    boxes = prose(notebook).count("{admonition} What differs on your machine")
+    has_varying = any(
+        "≈" in printed(o) for c in code_cells(notebook) for o in c.outputs
+    )
+    assert boxes == (notebook in CHAPTERS and has_varying)
+
+
+def test_every_chapter_opens_with_goals_and_closes_with_a_summary(notebook):
+    text = prose(notebook)
     assert "**You will**" in text
     assert "**You need**" in text
     assert "**Running time**" in text
