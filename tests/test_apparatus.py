@@ -214,6 +214,28 @@ def test_the_page_of_running_times_has_a_row_for_every_chapter():
         assert prose(ROOT / f"book/{file}.ipynb").startswith(f"# {title}\n")
 
 
+def reading_row(chapter):
+    """The chapter's row in the table of *For teachers*."""
+    cells = nbformat.read(chapter, as_version=4).cells
+    text = prose(chapter)
+    title = re.search("^# (.+)$", text, re.MULTILINE)[1]
+    body = text.partition("\n## Exercises")[0]
+    num_cells = sum(cell.cell_type == "code" for cell in cells)
+    minutes = len(body.split()) / 180 + num_cells / 2
+    marks = Counter(
+        re.findall(r"^\*\*(Warm-up|Core|Stretch)\.\*\*", text, re.MULTILINE)
+    )
+    counts = " | ".join(str(marks[mark]) for mark in ("Warm-up", "Core", "Stretch"))
+    return f"| [{title}]({chapter.name}) | {round(minutes / 5) * 5} | {counts} |"
+
+
+def test_the_page_for_teachers_has_the_reading_time_and_exercises_of_every_chapter():
+    page = (ROOT / "book/for_teachers.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| \[.+\| \d+ \|$", line)]
+    read = [path for path in CHAPTERS if "{exercise" in prose(path)]
+    assert rows == [reading_row(chapter) for chapter in read]
+
+
 @pytest.fixture(scope="module")
 def extension():
     path = ROOT / "book/_ext/markdown_docstrings.py"
