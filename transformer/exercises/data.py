@@ -377,3 +377,133 @@ check_target_mask = SelfCheck(
         ),
     ),
 )
+
+
+def _buckets(lengths: list[int], batch_size: int) -> list[list[int]]:
+    return _cut(sorted(range(len(lengths)), key=lengths.__getitem__), batch_size)
+
+
+def _cut(items: list[int], size: int) -> list[list[int]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _bucket_cases() -> list[tuple]:
+    return [
+        ([5, 2, 9, 1], 2),
+        ([3, 1, 3, 1, 3], 2),
+        ([4, 4, 4], 5),
+        ([7], 1),
+        ([6, 5, 4, 3, 2, 1, 6], 3),
+    ]
+
+
+def _unsorted_buckets(lengths: list[int], batch_size: int) -> list[list[int]]:
+    return _cut(list(range(len(lengths))), batch_size)
+
+
+def _lengths_instead(lengths: list[int], batch_size: int) -> list[list[int]]:
+    return _cut(sorted(lengths), batch_size)
+
+
+def _rest_dropped(lengths: list[int], batch_size: int) -> list[list[int]]:
+    batches = _buckets(lengths, batch_size)
+    return [batch for batch in batches if len(batch) == batch_size]
+
+
+def _longest_first(lengths: list[int], batch_size: int) -> list[list[int]]:
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    return _cut(order, batch_size)
+
+
+def _later_first(lengths: list[int], batch_size: int) -> list[list[int]]:
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], -index))
+    return _cut(order, batch_size)
+
+
+def _batches_counted(lengths: list[int], batch_size: int) -> list[list[int]]:
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return _cut(order, -(-len(lengths) // batch_size))
+
+
+check_buckets = SelfCheck(
+    solution=_buckets,
+    cases=_bucket_cases,
+    mistakes=(
+        Mistake(_unsorted_buckets, "Sort by length before you cut."),
+        Mistake(
+            _lengths_instead,
+            "These are lengths. Wanted are the indices of the sequences, so that you "
+            "find them again.",
+        ),
+        Mistake(_rest_dropped, "Sequences are lost: the last batch may be smaller."),
+        Mistake(_longest_first, "Begin with the shortest sequence."),
+        Mistake(
+            _later_first, "Where two lengths are equal, the earlier index comes first."
+        ),
+        Mistake(
+            _batches_counted,
+            "`batch_size` is the number of sequences in a batch, not the number of "
+            "batches.",
+        ),
+    ),
+)
+
+
+def _share_of_pad(lengths: list[int], batches: list[list[int]]) -> float:
+    entries = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return 1 - sum(lengths[i] for batch in batches for i in batch) / entries
+
+
+def _share_cases() -> list[tuple]:
+    return [
+        ([5, 2, 9, 1], [[0, 1], [2, 3]]),
+        ([5, 2, 9, 1], [[3, 1], [0, 2]]),
+        ([4, 4, 4], [[0, 1, 2]]),
+        ([1, 8, 8, 8, 8], [[0, 1, 2, 3], [4]]),
+    ]
+
+
+def _one_width_for_all(lengths: list[int], batches: list[list[int]]) -> float:
+    entries = max(lengths) * sum(len(batch) for batch in batches)
+    return 1 - sum(lengths) / entries
+
+
+def _share_of_tokens(lengths: list[int], batches: list[list[int]]) -> float:
+    return 1 - _share_of_pad(lengths, batches)
+
+
+def _mean_of_batches(lengths: list[int], batches: list[list[int]]) -> float:
+    return sum(_share_of_pad(lengths, [batch]) for batch in batches) / len(batches)
+
+
+def _pad_to_token(lengths: list[int], batches: list[list[int]]) -> float:
+    share = _share_of_pad(lengths, batches)
+    return share / (1 - share)
+
+
+def _pad_counted(lengths: list[int], batches: list[list[int]]) -> float:
+    entries = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return float(entries - sum(lengths))
+
+
+check_share_of_pad = SelfCheck(
+    solution=_share_of_pad,
+    cases=_share_cases,
+    mistakes=(
+        Mistake(
+            _one_width_for_all,
+            "Each batch is as wide as its own longest sequence, not as the longest of all.",
+        ),
+        Mistake(_share_of_tokens, "That is the share of real tokens, not of PAD."),
+        Mistake(
+            _mean_of_batches,
+            "Batches differ in size: count all entries and all PAD, and divide once.",
+        ),
+        Mistake(
+            _pad_to_token, "Divide by all entries, PAD included, not by the tokens."
+        ),
+        Mistake(
+            _pad_counted, "That is how many entries are PAD. Divide by all of them."
+        ),
+    ),
+)
