@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transformer.attention import attention_weights
 from transformer.exercises.self_check import Mistake, SelfCheck
 from transformer.sampling import Sampler
 from transformer.tokens import END, FIRST_TASK_TOKEN, PAD, START
@@ -562,6 +563,194 @@ check_score = SelfCheck(
             _other_formula,
             "That is the formula of Wu et al. Here, divide by the length itself, raised "
             "to `alpha`.",
+        ),
+    ),
+)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return attention_weights(query, keys) @ values
+
+
+def _append(past: Tensor, newest: Tensor) -> Tensor:
+    return torch.cat([past, newest], dim=-2)
+
+
+#: The output of a step, and the keys and values with the new position.
+_Step = tuple[Tensor, Tensor, Tensor]
+
+
+def _cached_step(
+    query: Tensor, key: Tensor, value: Tensor, past_keys: Tensor, past_values: Tensor
+) -> _Step:
+    keys, values = _append(past_keys, key), _append(past_values, value)
+    return _attend(query, keys, values), keys, values
+
+
+def _cached_step_cases() -> list[tuple]:
+    generator = torch.Generator().manual_seed(0)
+    batch, heads, d_head = 2, 3, 5
+
+    def vectors(length: int) -> Tensor:
+        return torch.randn(batch, heads, length, d_head, generator=generator)
+
+    # The first step finds the cache empty.
+    return [
+        (vectors(1), vectors(1), vectors(1), vectors(length), vectors(length))
+        for length in (0, 1, 4, 7)
+    ]
+
+
+def _not_appended(
+    query: Tensor, key: Tensor, value: Tensor, past_keys: Tensor, past_values: Tensor
+) -> _Step:
+    keys, values = _append(past_keys, key), _append(past_values, value)
+    return _attend(query, keys, values), past_keys, past_values
+
+
+def _new_key_forgotten(
+    query: Tensor, key: Tensor, value: Tensor, past_keys: Tensor, past_values: Tensor
+) -> _Step:
+    keys, values = _append(past_keys, key), _append(past_values, value)
+    return _attend(query, past_keys, past_values), keys, values
+
+
+def _new_key_never_kept(
+    query: Tensor, _key: Tensor, _value: Tensor, past_keys: Tensor, past_values: Tensor
+) -> _Step:
+    return _attend(query, past_keys, past_values), past_keys, past_values
+
+
+def _past_forgotten(
+    query: Tensor, key: Tensor, value: Tensor, _keys: Tensor, _values: Tensor
+) -> _Step:
+    return _attend(query, key, value), key, value
+
+
+def _newest_first(
+    query: Tensor, key: Tensor, value: Tensor, past_keys: Tensor, past_values: Tensor
+) -> _Step:
+    keys, values = _append(key, past_keys), _append(value, past_values)
+    return _attend(query, keys, values), keys, values
+
+
+def _mask_of_one_row(
+    query: Tensor, key: Tensor, value: Tensor, past_keys: Tensor, past_values: Tensor
+) -> _Step:
+    keys, values = _append(past_keys, key), _append(past_values, value)
+    first_alone = torch.ones(1, keys.size(-2), dtype=torch.bool).tril()
+    return attention_weights(query, keys, first_alone) @ values, keys, values
+
+
+def _weighed(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_keys: Tensor,
+    past_values: Tensor,
+    weigh: Callable[[Tensor], Tensor],
+) -> _Step:
+    keys, values = _append(past_keys, key), _append(past_values, value)
+    return weigh(query @ keys.transpose(-2, -1)) @ values, keys, values
+
+
+def _not_scaled_by_root(*arguments: Tensor) -> _Step:
+    return _weighed(*arguments, lambda products: products.softmax(dim=-1))
+
+
+def _scaled_without_root(*arguments: Tensor) -> _Step:
+    d_head = arguments[0].size(-1)
+    return _weighed(*arguments, lambda products: (products / d_head).softmax(dim=-1))
+
+
+def _scaled_by_d_model(*arguments: Tensor) -> _Step:
+    root = (arguments[0].size(1) * arguments[0].size(-1)) ** 0.5
+    return _weighed(*arguments, lambda products: (products / root).softmax(dim=-1))
+
+
+def _scaled_by_length(*arguments: Tensor) -> _Step:
+    root = (arguments[3].size(-2) + 1) ** 0.5
+    return _weighed(*arguments, lambda products: (products / root).softmax(dim=-1))
+
+
+def _softmax_over_queries(*arguments: Tensor) -> _Step:
+    root = arguments[0].size(-1) ** 0.5
+    return _weighed(*arguments, lambda products: (products / root).softmax(dim=-2))
+
+
+def _no_softmax(*arguments: Tensor) -> _Step:
+    root = arguments[0].size(-1) ** 0.5
+    return _weighed(*arguments, lambda products: products / root)
+
+
+def _output_alone(*arguments: Tensor) -> Tensor:
+    return _cached_step(*arguments)[0]
+
+
+check_cached_step = SelfCheck(
+    solution=_cached_step,
+    cases=_cached_step_cases,
+    mistakes=(
+        Mistake(
+            _not_appended,
+            "You attend to the new position, but hand back the cache without it. The "
+            "next step needs it: return what you have appended to.",
+        ),
+        Mistake(
+            _new_key_forgotten,
+            "You attend before you append, so the new position does not see itself. "
+            "Append its key and value first.",
+        ),
+        Mistake(
+            _new_key_never_kept,
+            "The key and value of the new position are not used. Append them to the "
+            "cache, then attend.",
+        ),
+        Mistake(
+            _past_forgotten,
+            "The new position sees itself alone. Append its key and value to those of "
+            "the past.",
+        ),
+        Mistake(
+            _newest_first,
+            "You put the newest position first. Append it at the end, in the order of "
+            "writing.",
+        ),
+        Mistake(
+            _mask_of_one_row,
+            "The causal mask of a single query lets it see the first key alone. Here "
+            "no mask is needed: the cache holds nothing of the future.",
+        ),
+        Mistake(
+            _not_scaled_by_root,
+            "The products are not scaled: divide them by the root of d_head.",
+        ),
+        Mistake(
+            _scaled_without_root,
+            "You divide by d_head. Divide by its square root.",
+        ),
+        Mistake(
+            _scaled_by_d_model,
+            "You scale by the width of all heads together. Each head divides by the "
+            "root of its own d_head.",
+        ),
+        Mistake(
+            _scaled_by_length,
+            "You scale by the number of keys. Divide by the root of d_head.",
+        ),
+        Mistake(
+            _softmax_over_queries,
+            "Your softmax runs over the queries: with a single one, every weight is 1. "
+            "It must run over the keys, the last dimension.",
+        ),
+        Mistake(
+            _no_softmax,
+            "The softmax is missing: the weights of a query must sum to 1.",
+        ),
+        Mistake(
+            _output_alone,
+            "Return three things: the output, and the keys and values with the new "
+            "position appended.",
         ),
     ),
 )
