@@ -158,6 +158,141 @@ check_loss = SelfCheck(
 )
 
 
+def _logit_gradient(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    """Softmax minus one-hot, divided by the number of tokens; 0 at PAD."""
+    return _at_tokens(logits.softmax(dim=-1) - _one_hot(logits, tgt_out), tgt_out)
+
+
+def _one_hot(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return F.one_hot(tgt_out, logits.size(-1)).to(logits.dtype)
+
+
+def _at_tokens(gradient: Tensor, tgt_out: Tensor) -> Tensor:
+    """`gradient [batch, length, vocab]` of a mean over the tokens that are not PAD."""
+    is_token = tgt_out != PAD
+    return gradient * is_token[:, :, None] / is_token.sum()
+
+
+def _gradient_of_sum(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _logit_gradient(logits, tgt_out) * (tgt_out != PAD).sum()
+
+
+def _gradient_with_pad(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return (logits.softmax(dim=-1) - _one_hot(logits, tgt_out)) / tgt_out.numel()
+
+
+def _gradient_at_pad(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    gradient = logits.softmax(dim=-1) - _one_hot(logits, tgt_out)
+    return gradient / (tgt_out != PAD).sum()
+
+
+def _gradient_by_all(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    share = (tgt_out != PAD).float().mean()
+    return _logit_gradient(logits, tgt_out) * share
+
+
+def _gradient_by_rows(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    is_token = tgt_out != PAD
+    gradient = (logits.softmax(dim=-1) - _one_hot(logits, tgt_out)) * is_token[
+        ..., None
+    ]
+    return gradient / is_token.sum(dim=1)[:, None, None] / len(tgt_out)
+
+
+def _no_one_hot(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _at_tokens(logits.softmax(dim=-1), tgt_out)
+
+
+def _no_probabilities(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _at_tokens(-_one_hot(logits, tgt_out), tgt_out)
+
+
+def _one_hot_minus_softmax(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return -_logit_gradient(logits, tgt_out)
+
+
+def _correct_logits_alone(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _logit_gradient(logits, tgt_out) * _one_hot(logits, tgt_out)
+
+
+def _logits_minus_one_hot(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _at_tokens(logits - _one_hot(logits, tgt_out), tgt_out)
+
+
+def _log_softmax_minus_one_hot(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _at_tokens(logits.log_softmax(dim=-1) - _one_hot(logits, tgt_out), tgt_out)
+
+
+def _gradient_over_positions(logits: Tensor, tgt_out: Tensor) -> Tensor:
+    return _at_tokens(logits.softmax(dim=1) - _one_hot(logits, tgt_out), tgt_out)
+
+
+check_logit_gradient = SelfCheck(
+    solution=_logit_gradient,
+    cases=_predictions,
+    mistakes=(
+        Mistake(
+            _gradient_of_sum,
+            "That is the gradient of the sum over the tokens. The loss is their mean: "
+            "divide by the number of tokens that are not PAD.",
+        ),
+        Mistake(
+            _gradient_with_pad,
+            "PAD is counted. Its positions are not in the loss, so their gradient is 0, "
+            "and the mean divides by the other positions alone.",
+        ),
+        Mistake(
+            _gradient_at_pad,
+            "You divide by the right number, but positions whose target is PAD are not "
+            "in the loss: their gradient is 0.",
+        ),
+        Mistake(
+            _gradient_by_all,
+            "The gradient is 0 at PAD, as it must be, but you divide by all positions. "
+            "Divide by the number of tokens that are not PAD.",
+        ),
+        Mistake(
+            _gradient_by_rows,
+            "That belongs to a mean over rows of means over tokens. The loss is one mean "
+            "over all tokens.",
+        ),
+        Mistake(
+            _no_one_hot,
+            "The one-hot vector is missing: subtract 1 at the correct token.",
+        ),
+        Mistake(
+            _no_probabilities,
+            "You derived the correct token's logit alone. The logarithm of the sum "
+            "depends on every logit: it adds the probabilities.",
+        ),
+        Mistake(
+            _one_hot_minus_softmax,
+            "The sign is wrong: where a wrong token gets probability, the loss grows with "
+            "its logit.",
+        ),
+        Mistake(
+            _correct_logits_alone,
+            "You have a gradient at the correct tokens only. The loss depends on every "
+            "logit of a position, through the sum in the softmax.",
+        ),
+        Mistake(
+            _logits_minus_one_hot,
+            "Those are logits minus one-hot: the softmax is missing.",
+        ),
+        Mistake(
+            _log_softmax_minus_one_hot,
+            "Those are log-probabilities minus one-hot. The derivative holds the "
+            "probabilities themselves: `softmax`.",
+        ),
+        Mistake(
+            _gradient_over_positions,
+            "The softmax runs over the positions. It must run over the vocabulary, "
+            "the last dimension.",
+        ),
+    ),
+)
+
+
 def _accuracy(logits: Tensor, tgt_out: Tensor) -> Tensor:
     return token_accuracy(logits, tgt_out)
 
