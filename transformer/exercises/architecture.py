@@ -7,6 +7,10 @@ from torch import Tensor
 
 from transformer.attention import attention_weights
 from transformer.exercises.self_check import Mistake, SelfCheck
+from transformer.position_encoding import sinusoids
+
+#: What `nn.LayerNorm` adds to the variance.
+EPSILON = 1e-5
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -264,6 +268,240 @@ check_merge_heads = SelfCheck(
             _merged_by_view,
             "`view` cannot join what `transpose` has moved apart in memory. "
             "`flatten` and `reshape` can: they copy.",
+        ),
+    ),
+)
+
+
+def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = centred.square().mean(dim=-1, keepdim=True)
+    return scale * centred / (variance + EPSILON).sqrt() + shift
+
+
+def _layer_norm_cases() -> list[tuple]:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return [
+        (torch.tensor([1.0, 2.0, 4.0, 5.0]), torch.ones(4), torch.zeros(4)),
+        (3 * drawn(2, 5, 3) + 1, drawn(3), drawn(3)),
+        # As many positions as entries: a mean over the wrong one has the right shape.
+        (drawn(7, 7), drawn(7), drawn(7)),
+        # Variances about as small as epsilon, and 0.
+        (0.005 * drawn(2, 5), torch.ones(5), torch.zeros(5)),
+        (torch.full((3, 2), 4.0), torch.ones(2), torch.zeros(2)),
+    ]
+
+
+def _unbiased(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = x.var(dim=-1, keepdim=True)
+    return scale * centred / (variance + EPSILON).sqrt() + shift
+
+
+def _no_epsilon(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = centred.square().mean(dim=-1, keepdim=True)
+    return scale * centred / variance.sqrt() + shift
+
+
+def _epsilon_outside(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    deviation = centred.square().mean(dim=-1, keepdim=True).sqrt()
+    return scale * centred / (deviation + EPSILON) + shift
+
+
+def _no_root(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = centred.square().mean(dim=-1, keepdim=True)
+    return scale * centred / (variance + EPSILON) + shift
+
+
+def _not_centred(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    variance = x.var(dim=-1, correction=0, keepdim=True)
+    return scale * x / (variance + EPSILON).sqrt() + shift
+
+
+def _root_mean_square(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    return (
+        scale * centred / (x.square().mean(-1, keepdim=True) + EPSILON).sqrt() + shift
+    )
+
+
+def _over_everything(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    variance = x.var(correction=0)
+    return scale * (x - x.mean()) / (variance + EPSILON).sqrt() + shift
+
+
+def _over_positions(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    dim = -2 if x.dim() > 1 else -1
+    centred = x - x.mean(dim=dim, keepdim=True)
+    variance = centred.square().mean(dim=dim, keepdim=True)
+    return scale * centred / (variance + EPSILON).sqrt() + shift
+
+
+def _dimension_lost(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    variance = x.var(dim=-1, correction=0)
+    return scale * (x - x.mean(dim=-1)) / (variance + EPSILON).sqrt() + shift
+
+
+def _neither_scale_nor_shift(x: Tensor, scale: Tensor, _shift: Tensor) -> Tensor:
+    return _layer_norm(x, torch.ones_like(scale), torch.zeros_like(scale))
+
+
+def _shift_scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return scale * (_layer_norm(x, torch.ones_like(scale), shift))
+
+
+check_layer_norm = SelfCheck(
+    solution=_layer_norm,
+    cases=_layer_norm_cases,
+    mistakes=(
+        Mistake(
+            _unbiased,
+            "The variance is a little too large: `var` divides by one entry less "
+            "unless you say `correction=0`. Layer norm divides by all of them.",
+        ),
+        Mistake(
+            _no_epsilon,
+            "Epsilon is missing: a vector of equal entries has variance 0, and you "
+            "divide by its root.",
+        ),
+        Mistake(
+            _epsilon_outside,
+            "Epsilon belongs under the root, added to the variance.",
+        ),
+        Mistake(_no_root, "Divide by the root of the variance, not by the variance."),
+        Mistake(_not_centred, "Subtract the mean from the entries, too."),
+        Mistake(
+            _root_mean_square,
+            "The variance is the mean square of what is left when the mean is "
+            "subtracted, not of the entries themselves.",
+        ),
+        Mistake(
+            _over_everything,
+            "Mean and variance run over all vectors at once. Each vector needs its "
+            "own: `dim=-1`.",
+        ),
+        Mistake(
+            _over_positions,
+            "Mean and variance run over the positions. They must run over the entries "
+            "of one vector: `dim=-1`.",
+        ),
+        Mistake(
+            _dimension_lost,
+            "Mean and variance have lost the last dimension, so they do not line up "
+            "with `x`: `keepdim=True` keeps it.",
+        ),
+        Mistake(
+            _neither_scale_nor_shift,
+            "The vectors are normalised. Now apply `scale` and `shift`.",
+        ),
+        Mistake(
+            _shift_scaled,
+            "The shift is multiplied by the scale: multiply first, then add.",
+        ),
+    ),
+)
+
+
+def _sinusoids(position: int, d_model: int) -> Tensor:
+    return sinusoids(position + 1, d_model)[position]
+
+
+def _sinusoids_cases() -> list[tuple]:
+    return [(3, 4), (0, 6), (1, 2), (50, 10), (7, 16)]
+
+
+def _angles(position: int, exponents: Tensor) -> Tensor:
+    return position / 10_000**exponents
+
+
+def _taking_turns(sines: Tensor, cosines: Tensor) -> Tensor:
+    return torch.stack([sines, cosines], dim=-1).flatten()
+
+
+def _even(d_model: int) -> Tensor:
+    return torch.arange(0, d_model, 2, dtype=torch.float64)
+
+
+def _sine_and_cosine_swapped(position: int, d_model: int) -> Tensor:
+    angles = _angles(position, _even(d_model) / d_model)
+    return _taking_turns(angles.cos(), angles.sin())
+
+
+def _pairs_not_doubled(position: int, d_model: int) -> Tensor:
+    angles = _angles(position, _even(d_model) / 2 / d_model)
+    return _taking_turns(angles.sin(), angles.cos())
+
+
+def _exponent_not_divided(position: int, d_model: int) -> Tensor:
+    angles = _angles(position, _even(d_model))
+    return _taking_turns(angles.sin(), angles.cos())
+
+
+def _own_angle_each(position: int, d_model: int) -> Tensor:
+    angles = _angles(position, torch.arange(d_model, dtype=torch.float64) / d_model)
+    return _taking_turns(angles[0::2].sin(), angles[1::2].cos())
+
+
+def _in_halves(position: int, d_model: int) -> Tensor:
+    angles = _angles(position, _even(d_model) / d_model)
+    return torch.cat([angles.sin(), angles.cos()])
+
+
+def _multiplied(position: int, d_model: int) -> Tensor:
+    angles = _angles(position, -_even(d_model) / d_model)
+    return _taking_turns(angles.sin(), angles.cos())
+
+
+def _from_one(position: int, d_model: int) -> Tensor:
+    return _sinusoids(position + 1, d_model)
+
+
+def _whole_table(position: int, d_model: int) -> Tensor:
+    return sinusoids(position + 1, d_model)
+
+
+check_sinusoids = SelfCheck(
+    solution=_sinusoids,
+    cases=_sinusoids_cases,
+    mistakes=(
+        Mistake(
+            _sine_and_cosine_swapped,
+            "Sine and cosine have changed places: entry 0 is a sine, entry 1 a cosine.",
+        ),
+        Mistake(
+            _pairs_not_doubled,
+            "The exponent is too small: pair number i has 2i in it, not i.",
+        ),
+        Mistake(
+            _exponent_not_divided,
+            "The exponent is too large: divide 2i by d_model.",
+        ),
+        Mistake(
+            _own_angle_each,
+            "The sine and the cosine of a pair must have the same angle: in entry "
+            "2i + 1, too, the exponent has 2i in it.",
+        ),
+        Mistake(
+            _in_halves,
+            "All sines come first here. Sine and cosine take turns: entries 0 and 1 "
+            "are the first pair.",
+        ),
+        Mistake(
+            _multiplied,
+            "The position is multiplied by the power of 10,000: divide by it.",
+        ),
+        Mistake(_from_one, "Positions count from 0: at position 0 all sines are 0."),
+        Mistake(
+            _whole_table,
+            "These are the signatures of all positions up to this one. Return the one "
+            "row that is asked for.",
         ),
     ),
 )
