@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from transformer.batching import Batch, make_batch
 from transformer.exercises.self_check import Mistake, SelfCheck
 from transformer.tokens import END, PAD, START
 
@@ -120,6 +121,83 @@ check_exact_match = SelfCheck(
             _by_length,
             "You ask whether all rows are right at once. The share of right rows is "
             "wanted.",
+        ),
+    ),
+)
+
+
+def _sorted_batch(sources: list[list[int]]) -> Batch:
+    return make_batch(sources, [sorted(source) for source in sources])
+
+
+def _sorted_batch_cases() -> list[tuple]:
+    return [([[5, 14, 3]],), ([[9, 4], [7, 3, 7, 12], [8]],), ([[3, 6, 6], [11, 5]],)]
+
+
+def _source_sorted_too(sources: list[list[int]]) -> Batch:
+    targets = [sorted(source) for source in sources]
+    return make_batch(targets, targets)
+
+
+def _source_and_target_swapped(sources: list[list[int]]) -> Batch:
+    return make_batch([sorted(source) for source in sources], sources)
+
+
+def _not_sorted(sources: list[list[int]]) -> Batch:
+    return make_batch(sources, sources)
+
+
+def _largest_first(sources: list[list[int]]) -> Batch:
+    return make_batch(sources, [sorted(source, reverse=True) for source in sources])
+
+
+def _each_symbol_once(sources: list[list[int]]) -> Batch:
+    return make_batch(sources, [sorted(set(source)) for source in sources])
+
+
+def _rows_sorted(sources: list[list[int]]) -> Batch:
+    return make_batch(sources, sorted(sources))
+
+
+def _targets_alone(sources: list[list[int]]) -> list[list[int]]:
+    return [sorted(source) for source in sources]
+
+
+check_sorted_batch = SelfCheck(
+    solution=_sorted_batch,
+    cases=_sorted_batch_cases,
+    mistakes=(
+        Mistake(
+            _source_sorted_too,
+            "You sort the source as well, so the model would learn to copy. `sorted` "
+            "makes a new list; `list.sort` changes the one it is called on.",
+        ),
+        Mistake(
+            _source_and_target_swapped,
+            "The two are swapped: `make_batch` takes what the model reads first, and "
+            "what it must write second.",
+        ),
+        Mistake(
+            _not_sorted,
+            "Your targets stand in the order of their sources. Sort each of them.",
+        ),
+        Mistake(
+            _largest_first,
+            "You begin with the largest symbol. The smallest is to come first.",
+        ),
+        Mistake(
+            _each_symbol_once,
+            "A set holds each symbol once. One that stands twice in the source must be "
+            "written twice.",
+        ),
+        Mistake(
+            _rows_sorted,
+            "You put the rows in order. Sort the symbols within each row.",
+        ),
+        Mistake(
+            _targets_alone,
+            "These are the targets, as lists. `make_batch` turns sources and targets "
+            "into the three tensors of a batch.",
         ),
     ),
 )
