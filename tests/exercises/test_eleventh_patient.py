@@ -24,8 +24,8 @@ def call():
     return options
 
 
-def test_nothing_differs_but_the_loss_and_the_number_of_steps(call):
-    assert set(call) == {"loss_function", "steps"}
+def test_nothing_differs_but_the_loss_the_rate_and_the_number_of_steps(call):
+    assert set(call) == {"loss_function", "rate", "steps"}
 
 
 @pytest.mark.parametrize("vocab_size", [2, 13, 1_000])

@@ -191,7 +191,9 @@ def eleventh_patient(
         return next_token_loss(logits.softmax(dim=-1), tgt_out)
 
     model = build()
-    return model, learn(model, loss_function=loss_of_probabilities, steps=400)
+    return model, learn(
+        model, loss_function=loss_of_probabilities, rate=2e-3, steps=400
+    )
 
 
 def _floor(vocab_size: int) -> float:
