@@ -1,5 +1,6 @@
-"""Checks for the exercises of the failure gallery."""
+"""Checks for the exercises of the failure gallery, and its eleventh patient."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.exercises.self_check import Mistake, SelfCheck
+from transformer.training import next_token_loss
+from transformer.transformer import Transformer
 
 VOCAB_SIZE = 15
 Model = Callable[[Tensor], Tensor]
@@ -175,5 +178,105 @@ check_is_causal = SelfCheck(
             "Your answer is turned round: True means that the future changes nothing.",
         ),
         Mistake(_always, "Your function calls every model healthy, sick ones too."),
+    ),
+)
+
+
+def eleventh_patient(
+    build: Callable[[], Transformer], learn: Callable[..., list[float]]
+) -> tuple[Transformer, list[float]]:
+    """A model trained with the eleventh bug, and the losses that its training reported."""
+
+    def loss_of_probabilities(logits: Tensor, tgt_out: Tensor) -> Tensor:
+        return next_token_loss(logits.softmax(dim=-1), tgt_out)
+
+    model = build()
+    return model, learn(
+        model, loss_function=loss_of_probabilities, rate=2e-3, steps=400
+    )
+
+
+def _floor(vocab_size: int) -> float:
+    return math.log(vocab_size - 1 + math.e) - 1
+
+
+def _floor_cases() -> list[tuple]:
+    return [(15,), (2,), (3,), (1_000,), (37_000,)]
+
+
+def _knowing_nothing(vocab_size: int) -> float:
+    return math.log(vocab_size)
+
+
+def _honest_floor(_vocab_size: int) -> float:
+    return 0.0
+
+
+def _of_this_curve(_vocab_size: int) -> float:
+    return _floor(15)
+
+
+def _sum_alone(vocab_size: int) -> float:
+    return math.log(vocab_size - 1 + math.e)
+
+
+def _right_token_twice(vocab_size: int) -> float:
+    return math.log(vocab_size + math.e) - 1
+
+
+def _all_alike(vocab_size: int) -> float:
+    return math.log(vocab_size) - 1
+
+
+def _probability(vocab_size: int) -> float:
+    return math.e / (vocab_size - 1 + math.e)
+
+
+def _negative(vocab_size: int) -> float:
+    return 1 - math.log(vocab_size - 1 + math.e)
+
+
+def _two_logarithms(vocab_size: int) -> float:
+    return math.log2(vocab_size - 1 + math.e) - math.log2(math.e)
+
+
+check_floor = SelfCheck(
+    solution=_floor,
+    cases=_floor_cases,
+    mistakes=(
+        Mistake(
+            _knowing_nothing,
+            "That is the loss of knowing nothing, and the curve goes below it. What does "
+            "this loop report of a model that is certain and right?",
+        ),
+        Mistake(
+            _honest_floor,
+            "A healthy loop can report 0. What does this one do to the logits, so that "
+            "it cannot?",
+        ),
+        Mistake(
+            _of_this_curve,
+            "Right for 15 tokens. Now make it a formula of `vocab_size`.",
+        ),
+        Mistake(
+            _sum_alone,
+            "That is the logarithm of the sum alone. Subtract what stands at the right "
+            "token.",
+        ),
+        Mistake(
+            _right_token_twice,
+            "You count the right token twice: the others are `vocab_size - 1`.",
+        ),
+        Mistake(
+            _all_alike,
+            "Almost: in the sum, the right token does not count like the others.",
+        ),
+        Mistake(
+            _probability,
+            "That is the probability of the right token. What is the loss that belongs "
+            "to it?",
+        ),
+        Mistake(_negative, "A loss is the *negative* logarithm: change the sign."),
+        Mistake(_two_logarithms, "Take the natural logarithm: the loss is in nats."),
     ),
 )
