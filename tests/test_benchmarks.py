@@ -1,15 +1,17 @@
 """What benchmarks share, and the files that the page "Measured" reads."""
 
 import ast
+import itertools
 import json
 import math
+from collections import Counter, defaultdict
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import measure, perturbation, rounding
-from transformer import Transformer
+from benchmarks import measure, parts, perturbation, rounding
+from transformer import AdditionTask, Transformer
 
 
 def test_contenders_take_turns_after_one_call_to_warm_up():
@@ -177,3 +179,118 @@ def test_every_condition_changes_one_variable_and_has_its_own_name():
     assert [c.kind for c in conditions].count("noise") == rounding.NUM_RUNS == 20
     assert [c.kind for c in conditions].count("seeds") == rounding.NUM_RUNS
     assert rounding.UNCHANGED in {condition.name for condition in conditions}
+
+
+def test_the_stored_parts_name_date_machine_and_versions():
+    test_every_stored_result_names_date_machine_and_versions("parts")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("nothing", 0),
+        ("self-attention of the encoder", 2),
+        ("self-attention of the decoder", 3),
+        ("cross-attention", 3),
+        ("feed-forward networks", 5),
+        # Two sub-layers in each of two layers, three in each of three, two final norms.
+        ("residual connections", 13),
+        ("layer norms", 15),
+        ("positions", 1),
+    ],
+)
+def test_a_part_is_taken_away_wherever_it_is(name, count):
+    (part,) = (part for part in parts.PARTS if part.name == name)
+    model = Transformer(7, 7, 6, 2, 2, 3, 5, 11, norm_first=True)
+    assert parts.take_away(part, model) == count
+    assert model(torch.tensor([[3, 4, 5]]), torch.tensor([[1, 6]])).shape == (1, 2, 7)
+
+
+def without(name):
+    """A model of two layers without one part, its weights as always."""
+    torch.manual_seed(0)
+    model = Transformer(7, 7, 6, 2, 2, 2, 5, 11, dropout=0.0, norm_first=True)
+    (part,) = (part for part in parts.PARTS if part.name == name)
+    parts.take_away(part, model)
+    return model.eval()
+
+
+def test_a_model_without_cross_attention_knows_nothing_of_the_source():
+    first, second = torch.tensor([[3, 4, 5]]), torch.tensor([[6, 5, 3]])
+    tgt_in = torch.tensor([[1, 6, 4]])
+    whole, blind = without("nothing"), without("cross-attention")
+    torch.testing.assert_close(blind(first, tgt_in), blind(second, tgt_in))
+    assert (whole(first, tgt_in) - whole(second, tgt_in)).abs().max() > 1e-3
+
+
+def test_a_model_without_self_attention_treats_each_position_alone():
+    first, second = torch.tensor([[3, 4, 5]]), torch.tensor([[6, 4, 3]])
+    whole, alone = without("nothing"), without("self-attention of the encoder")
+    torch.testing.assert_close(alone.encode(first)[:, 1], alone.encode(second)[:, 1])
+    difference = whole.encode(first)[:, 1] - whole.encode(second)[:, 1]
+    assert difference.abs().max() > 1e-3
+
+
+def test_a_model_without_positions_does_not_know_the_order_of_the_source():
+    src, tgt_in = torch.tensor([[3, 4, 5]]), torch.tensor([[1, 6, 4]])
+    whole, without_order = without("nothing"), without("positions")
+    torch.testing.assert_close(
+        without_order(src, tgt_in), without_order(src.flip(1), tgt_in)
+    )
+    assert (whole(src, tgt_in) - whole(src.flip(1), tgt_in)).abs().max() > 1e-3
+
+
+def test_a_layer_without_a_part_computes_the_rest():
+    x = torch.randn(2, 3, 6)
+    layer = without("feed-forward networks").encoder.layers[0]
+    seen = layer.self_attention_add_norm.norm(x)
+    attended = layer.self_attention(seen, seen, seen)[0]
+    torch.testing.assert_close(layer(x), x + attended)
+
+    layer = without("residual connections").encoder.layers[0]
+    seen = layer.self_attention_add_norm.norm(x)
+    seen = layer.feed_forward_add_norm.norm(layer.self_attention(seen, seen, seen)[0])
+    torch.testing.assert_close(layer(x), layer.feed_forward(seen))
+
+    layer = without("layer norms").encoder.layers[0]
+    attended = x + layer.self_attention(x, x, x)[0]
+    torch.testing.assert_close(layer(x), attended + layer.feed_forward(attended))
+
+
+def test_sums_backwards_begin_with_the_units_and_end_with_end():
+    batch = AdditionTask(2).make_batch(torch.tensor([[7, 85], [57, 43]]))
+    turned = parts.backwards(batch)
+    assert torch.equal(turned.src, batch.src)
+    # 092 and 100; digit 0 is 4, START 1, END 2.
+    assert turned.tgt_in.tolist() == [[1, 6, 13, 4], [1, 4, 4, 5]]
+    assert turned.tgt_out.tolist() == [[6, 13, 4, 2], [4, 4, 5, 2]]
+
+
+def test_no_model_is_better_than_what_is_left_to_it_allows():
+    stored = json.loads((measure.RESULTS / "parts.json").read_text("utf-8"))
+    right = {
+        part["without"]: [run["exams"]["1800"]["sums"] for run in part["runs"]]
+        for part in stored["parts"]
+    }
+    assert list(right) == [part.name for part in parts.PARTS]
+    assert {len(sums) for sums in right.values()} == {len(parts.SEEDS)}
+    assert set(right["nothing"]) == {10_000}
+    # Without a look at the source the answer is always the same; 99 is right most often.
+    assert max(right["cross-attention"]) <= 100
+    # Without positions 57 + 26 cannot be told from any other order of its digits.
+    answers = defaultdict(Counter)
+    for a, b in itertools.product(range(100), repeat=2):
+        answers["".join(sorted(f"{a:02}{b:02}"))][a + b] += 1
+    best = sum(max(counts.values()) for counts in answers.values())
+    assert max(right["positions"]) <= best == 2_850
+
+
+def test_what_chapter_9_says_of_sums_written_backwards():
+    stored = json.loads((measure.RESULTS / "parts.json").read_text("utf-8"))
+    plain, backwards, plain_3, backwards_3 = (
+        [run["right"] for run in order["runs"]] for order in stored["orders"]
+    )
+    assert max(run["200"] for run in backwards) < min(run["200"] for run in plain)
+    assert max(run["400"] for run in plain) < min(run["400"] for run in backwards)
+    learned = [run["800"] > 0.99 for run in (*plain_3, *backwards_3)]
+    assert learned == [False, False, False, True]

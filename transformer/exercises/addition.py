@@ -1,6 +1,7 @@
 """Checks for the exercises of chapter 9."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.exercises.self_check import Mistake, SelfCheck
@@ -237,5 +238,149 @@ check_count_carries = SelfCheck(
             _whether_any,
             "You say whether there is a carry. How many there are is wanted.",
         ),
+    ),
+)
+
+
+def _fitted(stream: Tensor, digit: Tensor, constant: bool = True) -> Tensor:
+    return torch.linalg.lstsq(_extended(stream, constant), digit).solution
+
+
+def _extended(stream: Tensor, constant: bool = True) -> Tensor:
+    ones = stream.new_ones(len(stream), 1)
+    return torch.cat([stream, ones], dim=1) if constant else stream
+
+
+def _scores(
+    stream: Tensor, digit: Tensor, num_fitted: int, constant: bool = True
+) -> Tensor:
+    wanted = F.one_hot(digit[:num_fitted], 10).to(stream.dtype)
+    weights = _fitted(stream[:num_fitted], wanted, constant)
+    return _extended(stream, constant) @ weights
+
+
+def _fitted_lens(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    return _scores(stream, digit, num_fitted)[num_fitted:].argmax(dim=1)
+
+
+def _lens_cases() -> list[tuple]:
+    # One direction a digit, on top of a constant that a map without one cannot undo.
+    cases = []
+    for seed, num_rows, num_fitted in ((0, 60, 40), (1, 70, 50)):
+        generator = torch.Generator().manual_seed(seed)
+        directions = torch.randn(10, 12, generator=generator)
+        digit = torch.randint(10, (num_rows,), generator=generator)
+        noise = torch.randn(num_rows, 12, generator=generator)
+        cases.append((3 + directions[digit] + 0.7 * noise, digit, num_fitted))
+    return cases
+
+
+def _asks_the_fitted(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    return _scores(stream, digit, num_fitted)[:num_fitted].argmax(dim=1)
+
+
+def _asks_all(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    return _scores(stream, digit, num_fitted).argmax(dim=1)
+
+
+def _fits_all(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    return _scores(stream, digit, len(stream))[num_fitted:].argmax(dim=1)
+
+
+def _without_constant(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    return _scores(stream, digit, num_fitted, constant=False)[num_fitted:].argmax(dim=1)
+
+
+def _digit_as_number(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    wanted = digit[:num_fitted, None].to(stream.dtype)
+    weights = _fitted(stream[:num_fitted], wanted)
+    return (_extended(stream) @ weights)[num_fitted:, 0].round().long()
+
+
+def _gives_scores(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
+    return _scores(stream, digit, num_fitted)[num_fitted:]
+
+
+check_fitted_lens = SelfCheck(
+    solution=_fitted_lens,
+    cases=_lens_cases,
+    mistakes=(
+        Mistake(
+            _asks_the_fitted,
+            "You ask about the rows that you have fitted. Ask about the others.",
+        ),
+        Mistake(_asks_all, "You ask about all rows. Leave out those that you fitted."),
+        Mistake(
+            _fits_all,
+            "You fit all rows, also those that you ask about. Fit the first "
+            "`num_fitted` alone.",
+        ),
+        Mistake(
+            _without_constant,
+            "Your map has no constant term: give every vector a last entry of 1.",
+        ),
+        Mistake(
+            _digit_as_number,
+            "You fit the digit as a number, as if 4 lay between 3 and 5. Fit ten "
+            "columns, one a digit, with `one_hot`.",
+        ),
+        Mistake(
+            _gives_scores,
+            "You return ten scores a row. The digit is the column of the largest one.",
+        ),
+    ),
+)
+
+
+def _units_first(tgt_out: Tensor) -> Tensor:
+    return torch.cat([tgt_out[:, :-1].flip(1), tgt_out[:, -1:]], dim=1)
+
+
+def _target_cases() -> list[tuple]:
+    sums = [["092", "183", "100"], ["0451", "1998"]]
+    return [
+        (torch.tensor([[ZERO + int(digit) for digit in s] + [END] for s in row]),)
+        for row in sums
+    ]
+
+
+def _end_in_front(tgt_out: Tensor) -> Tensor:
+    return tgt_out.flip(1)
+
+
+def _rows_flipped(tgt_out: Tensor) -> Tensor:
+    return tgt_out.flip(0)
+
+
+def _end_lost(tgt_out: Tensor) -> Tensor:
+    return tgt_out[:, :-1].flip(1)
+
+
+def _units_to_the_front(tgt_out: Tensor) -> Tensor:
+    return torch.cat([tgt_out[:, :-1].roll(1, dims=1), tgt_out[:, -1:]], dim=1)
+
+
+def _as_it_was(tgt_out: Tensor) -> Tensor:
+    return tgt_out.clone()
+
+
+check_units_first = SelfCheck(
+    solution=_units_first,
+    cases=_target_cases,
+    mistakes=(
+        Mistake(
+            _end_in_front,
+            "END has come to the front. It stays where it is: turn the digits only.",
+        ),
+        Mistake(
+            _rows_flipped,
+            "You turn the order of the rows. Turn the digits within each row.",
+        ),
+        Mistake(_end_lost, "END is lost: it stands behind the digits, as before."),
+        Mistake(
+            _units_to_the_front,
+            "Only the units have moved. The tens come next, then the hundreds.",
+        ),
+        Mistake(_as_it_was, "The digits stand as they did: `flip` turns them round."),
     ),
 )
