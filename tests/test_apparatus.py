@@ -6,7 +6,7 @@ import inspect
 import re
 from collections import Counter
 from graphlib import TopologicalSorter
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -215,18 +215,19 @@ def test_the_page_of_running_times_has_a_row_for_every_chapter():
 
 
 def reading_row(chapter):
-    """The chapter's row in the table of *For teachers*."""
+    """The chapter's row in the table of *For teachers*; exercises come on top."""
     cells = nbformat.read(chapter, as_version=4).cells
     text = prose(chapter)
     title = re.search("^# (.+)$", text, re.MULTILINE)[1]
-    body = text.partition("\n## Exercises")[0]
-    num_cells = sum(cell.cell_type == "code" for cell in cells)
-    minutes = len(body.split()) / 180 + num_cells / 2
+    read = list(takewhile(lambda cell: "## Exercises" not in cell.source, cells))
+    words = sum(len(c.source.split()) for c in read if c.cell_type == "markdown")
+    num_cells = sum(cell.cell_type == "code" for cell in read)
+    minutes = round((words / 180 + num_cells / 2) / 5) * 5
     marks = Counter(
         re.findall(r"^\*\*(Warm-up|Core|Stretch)\.\*\*", text, re.MULTILINE)
     )
     counts = " | ".join(str(marks[mark]) for mark in ("Warm-up", "Core", "Stretch"))
-    return f"| [{title}]({chapter.name}) | {round(minutes / 5) * 5} | {counts} |"
+    return f"| [{title}]({chapter.name}) | {minutes} | {counts} |"
 
 
 def test_the_page_for_teachers_has_the_reading_time_and_exercises_of_every_chapter():
