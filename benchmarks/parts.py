@@ -11,7 +11,7 @@ and with three, the sum written from the left and from the right, stopped after 
 Counted, on the way: the share of right sums, of all pairs of two digits, and of 10,000
 held-out pairs of three.
 
-Two seeds each, which decide the split, the first weights and the order of the
+Three seeds each, which decide the split, the first weights and the order of the
 examples.
 """
 
@@ -31,7 +31,7 @@ from transformer.add_norm import AddNorm
 from transformer.decoding import decode_uncached
 
 RECIPE = RECIPES[0]
-SEEDS = range(2)
+SEEDS = range(3)
 EXAMS_OF_PARTS = (400, RECIPE.num_steps)
 EXAMS_OF_ORDERS = (200, 300, 400, 600, 800)
 PLACES = {"hundreds": 100, "tens": 10, "units": 1}
