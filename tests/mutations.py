@@ -1034,6 +1034,28 @@ MUTANTS = [
         "test_odd_answers_leave_the_inputs_of_the_next_try_as_they_are",
     ),
     Mutant(
+        "the book's own solutions counted as a reader's",
+        "exercises/grading.py",
+        'if not (in_solution and cell.cell_type == "code"):',
+        "if cell:",
+        "exercises/test_grading.py::test_the_books_own_solution_solves_nothing",
+    ),
+    Mutant(
+        "a wrong answer counted as solved",
+        "exercises/grading.py",
+        'said.startswith("✓")',
+        "bool(said)",
+        "exercises/test_grading.py::test_a_check_is_right_wrong_or_never_called",
+    ),
+    Mutant(
+        "a wrong call undoes a right one before it",
+        "exercises/grading.py",
+        "solved[check] = is_right or bool(solved[check])",
+        "solved[check] = is_right",
+        "exercises/test_grading.py::"
+        "test_one_right_call_is_enough_and_errors_elsewhere_do_not_matter",
+    ),
+    Mutant(
         "inputs made on whatever device is the default",
         "exercises/self_check.py",
         'with torch.device("cpu"):',
