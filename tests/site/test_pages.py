@@ -187,9 +187,10 @@ def test_the_keyboard_alone_reaches_everything_and_one_sees_where_it_is(visit):
 def test_code_can_be_copied(visit):
     started = visit(permissions=["clipboard-read", "clipboard-write"])
     page = started.open("book/03_building.html")
-    page.locator("div.highlight").first.hover()
-    page.locator("button.copybtn").first.click()
-    code = page.locator("div.cell_input pre").first.inner_text()
+    # The first cell, the imports, is folded.
+    page.locator("div.cell_input div.highlight:visible").first.hover()
+    page.locator("button.copybtn:visible").first.click()
+    code = page.locator("div.cell_input pre:visible").first.inner_text()
     assert page.evaluate("navigator.clipboard.readText()").strip() == code.strip()
 
 
