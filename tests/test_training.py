@@ -606,6 +606,15 @@ def test_an_interruption_ends_training_and_keeps_the_history_and_the_weights():
     assert_same_weights(model, snapshot(twin))
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises `KeyboardInterrupt`, also where a shell has tests run unheard."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end():
     model = small_model(dropout=0.0)
     twin = copy.deepcopy(model)
