@@ -17,14 +17,14 @@ examples.
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.learning import RECIPES, build_update
+from benchmarks.learning import RECIPES, Update, build_update
 from benchmarks.measure import machine, write_results
 from transformer import END, START, AdditionTask, Batch, Transformer, train_step
 from transformer.add_norm import AddNorm
@@ -133,18 +133,33 @@ def count_right(model: Transformer) -> dict[str, int]:
     return {"sums": int((sums == right).sum())} | digits
 
 
-def run(part: Part, seed: int) -> dict:
-    """Train without `part`; ask all pairs at each exam."""
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    task: AdditionTask
+    held_out: Tensor
+    model: Transformer
+    update: Update
+    batches: Iterator[Batch]
+
+
+def start(seed: int, num_digits: int = 2, part: Part = PARTS[0]) -> Start:
+    """Split, model and batches of one seed; the model is the whole one without `part`."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    task = AdditionTask(num_digits=2)
-    seen, _ = task.split(num_held_out=1_000, generator=generator)
+    task = AdditionTask(num_digits)
+    seen, held_out = task.split(1_000 if num_digits == 2 else 10_000, generator)
     model = Transformer(task.vocab_size, task.vocab_size, **RECIPE.sizes)
     take_away(part, model)
     update = build_update(RECIPE, model)
     batches = task.batches(seen, RECIPE.batch_size, generator)
+    return Start(task, held_out, model, update, batches)
 
+
+def run(part: Part, seed: int) -> dict:
+    """Train without `part`; ask all pairs at each exam."""
+    _, _, model, update, batches = start(seed, part=part)
     exams = {}
     for step in range(1, RECIPE.num_steps + 1):
         train_step(model, next(batches), update)
@@ -167,16 +182,8 @@ def backwards(batch: Batch) -> Batch:
 
 def run_order(num_digits: int, units_first: bool, seed: int) -> dict:
     """Train with one order of writing; the share of right sums at each exam."""
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    task = AdditionTask(num_digits)
-    num_held_out = 1_000 if num_digits == 2 else 10_000
-    seen, held_out = task.split(num_held_out, generator)
+    task, held_out, model, update, batches = start(seed, num_digits)
     asked = task.all_pairs() if num_digits == 2 else held_out
-    model = Transformer(task.vocab_size, task.vocab_size, **RECIPE.sizes)
-    update = build_update(RECIPE, model)
-    batches = task.batches(seen, RECIPE.batch_size, generator)
 
     def share_right() -> float:
         tokens = model.greedy_decode(

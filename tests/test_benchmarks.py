@@ -43,7 +43,7 @@ def test_a_result_file_says_where_it_comes_from(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["book", "decoding", "training", "learning", "rounding"]
+    "name", ["book", "decoding", "training", "learning", "parts", "rounding"]
 )
 def test_every_stored_result_names_date_machine_and_versions(name):
     stored = json.loads((measure.RESULTS / f"{name}.json").read_text("utf-8"))
@@ -179,10 +179,6 @@ def test_every_condition_changes_one_variable_and_has_its_own_name():
     assert [c.kind for c in conditions].count("noise") == rounding.NUM_RUNS == 20
     assert [c.kind for c in conditions].count("seeds") == rounding.NUM_RUNS
     assert rounding.UNCHANGED in {condition.name for condition in conditions}
-
-
-def test_the_stored_parts_name_date_machine_and_versions():
-    test_every_stored_result_names_date_machine_and_versions("parts")
 
 
 @pytest.mark.parametrize(

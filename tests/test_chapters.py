@@ -189,7 +189,9 @@ def exercises(notebook):
 
 
 def test_every_exercise_says_how_much_it_asks_for(notebook):
-    for label, first_line in exercises(notebook):
+    found = exercises(notebook)
+    assert len(found) == len(re.findall(r"\{exercise(?:-start)?\}", prose(notebook)))
+    for label, first_line in found:
         marks = r"\*\*(Warm-up|Core|Stretch)\.\*\* "
         assert re.match(marks, first_line), label
 

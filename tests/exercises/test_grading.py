@@ -107,6 +107,16 @@ def test_a_notebook_that_does_not_end_is_stopped(tmp_path):
     assert report == ("loop.ipynb", {}, "stopped after 3 seconds")
 
 
+def test_a_process_that_does_not_even_start_is_a_row(tmp_path, monkeypatch):
+    async def never_answers(*_arguments, **_options):
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    monkeypatch.setattr("nbclient.NotebookClient.async_execute", never_answers)
+    write(tmp_path / "ours.ipynb", [SOLUTION])
+    (report,) = asyncio.run(grading.grade_folder(tmp_path, time_limit=300))
+    assert report == ("ours.ipynb", {"check_device_name": None}, "its process died")
+
+
 def test_the_table_has_a_row_for_each_and_a_block_for_each_set_of_checks(reports):
     chosen = [reports[name] for name in ("anna/solved", "ben/wrong", "frieda")]
     assert grading.table(chosen).splitlines() == [

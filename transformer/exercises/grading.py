@@ -151,8 +151,9 @@ async def grade(path: Path, name: str, time_limit: float) -> Report:
         try:
             async with asyncio.timeout(time_limit) as clock:
                 await client.async_execute(env=_environment())
-        except (TimeoutError, nbclient.exceptions.DeadKernelError):
-            # Stopping a kernel looks to nbclient as if it had died.
+        except (TimeoutError, RuntimeError):
+            # A kernel that does not start, dies or is stopped: nbclient says the same of
+            # all three.
             problem = "its process died"
             if clock.expired():
                 problem = f"stopped after {time_limit:g} seconds"
