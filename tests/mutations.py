@@ -885,6 +885,20 @@ MUTANTS = [
         "test_of_a_compiled_or_packed_model_the_model_inside_is_saved",
     ),
     Mutant(
+        "tied weights that come back as two",
+        "checkpoint.py",
+        "    _share(model, shared)\n",
+        "",
+        "test_checkpoint.py::test_tied_weights_stay_tied",
+    ),
+    Mutant(
+        "unequal weights taken for one",
+        "checkpoint.py",
+        "        _check_shared(shared, weights)\n",
+        "",
+        "test_checkpoint.py::test_a_bad_list_of_tied_weights_is_refused",
+    ),
+    Mutant(
         "layers built before the tensors back them up",
         "checkpoint.py",
         "if num_layers * _TENSORS_PER_LAYER > num_tensors:",

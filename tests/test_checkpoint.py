@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import pickle
 import struct
@@ -27,10 +28,11 @@ from transformer import (
     EncoderLayer,
     FeedForward,
     Transformer,
+    count_parameters,
     load_checkpoint,
     save_checkpoint,
 )
-from transformer.checkpoint import _TENSORS_PER_LAYER, CONFIG_KEY
+from transformer.checkpoint import _TENSORS_PER_LAYER, CONFIG_KEY, SHARED_KEY
 from transformer.packed import PackedTransformer
 
 CONFIGS = [
@@ -153,11 +155,51 @@ def test_others_may_read_a_checkpoint_as_they_may_read_any_new_file(path):
     assert path.stat().st_mode == plain.stat().st_mode
 
 
-def test_shared_weights_are_stored_under_both_names(path):
+def test_tied_weights_stay_tied(path):
     model = small_model()
     model.output_projection.weight = model.tgt_embedding.weight
+    model.decoder.layers[0].feed_forward = model.encoder.layers[0].feed_forward
     save_checkpoint(model, path)
-    assert_same_weights(load_checkpoint(path), snapshot(model))
+    loaded = load_checkpoint(path)
+    assert_same_weights(loaded, snapshot(model))
+    assert loaded.output_projection.weight is loaded.tgt_embedding.weight
+    assert count_parameters(loaded) == count_parameters(model)
+    assert count_parameters(loaded) < count_parameters(small_model())
+
+
+def test_tied_weights_may_be_no_numbers(path):
+    model = small_model()
+    model.output_projection.weight = model.tgt_embedding.weight
+    with torch.no_grad():
+        model.tgt_embedding.weight[1, 1] = math.nan
+    save_checkpoint(model, path)
+    assert load_checkpoint(path).tgt_embedding.weight[1, 1].isnan()
+
+
+@pytest.mark.parametrize(
+    ("shared", "message"),
+    [
+        ("null", "not iterable"),
+        ("[3]", "unpack"),
+        ("[[]]", "not enough values"),
+        ('[["tgt_embedding.weight", ["tgt_embedding.weight"]]]', "unhashable"),
+        ('[["tgt_embedding.weight", "colour"]]', "'colour' are not both among"),
+        (
+            '[["tgt_embedding.weight", "output_projection.weight"]]',
+            "tgt_embedding.weight and output_projection.weight should be equal",
+        ),
+        (
+            '[["tgt_embedding.weight", "output_projection.bias"]]',
+            "tgt_embedding.weight and output_projection.bias should be equal",
+        ),
+    ],
+)
+def test_a_bad_list_of_tied_weights_is_refused(path, shared, message):
+    model = small_model()
+    metadata = {CONFIG_KEY: json.dumps(asdict(model.config)), SHARED_KEY: shared}
+    write_file(path, model.state_dict(), metadata)
+    with pytest.raises(ValueError, match=f"holds no usable configuration: .*{message}"):
+        load_checkpoint(path)
 
 
 def test_loading_leaves_everybodys_random_numbers_alone(path, monkeypatch):

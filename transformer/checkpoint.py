@@ -8,13 +8,15 @@ than its weights account for.
 import json
 import os
 import uuid
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from transformer.checks import check_weights
 from transformer.packed import PackedTransformer
@@ -22,6 +24,9 @@ from transformer.transformer import Transformer, TransformerConfig, check_own_pa
 
 #: Where the configuration stands in the metadata of the file.
 CONFIG_KEY = "transformer.config"
+
+#: Where the metadata lists the names of weights that are one, if any.
+SHARED_KEY = "transformer.shared"
 
 # An encoder layer, the smaller of the two kinds, holds this many tensors.
 _TENSORS_PER_LAYER = 16
@@ -34,6 +39,7 @@ def save_checkpoint(
 
     The file appears whole or not at all: it is written beside `path` under another
     name, then moved into place. Of a compiled or a packed model, the model inside is saved.
+    Weights that are one under several names, as tied embeddings are, will be one again.
 
     Raises:
         TypeError, ValueError: if `load_checkpoint` could not rebuild `model`, for it has
@@ -43,11 +49,13 @@ def save_checkpoint(
     check_own_parts(model)
     path = Path(path).resolve()
     weights = {
-        # A copy: two names may share one tensor, and safetensors stores no sharing.
+        # A copy: two names may share one tensor, which safetensors refuses to store.
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
     metadata = {CONFIG_KEY: json.dumps(asdict(model.config))}
+    if shared := _shared_names(model):
+        metadata[SHARED_KEY] = json.dumps(shared)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
@@ -83,11 +91,14 @@ def load_checkpoint(
             f"{path} holds no {CONFIG_KEY!r}: it was not written by save_checkpoint"
         )
     try:
+        shared = json.loads(metadata.get(SHARED_KEY, "[]"))
+        _check_shared(shared, weights)
         model = _model_without_numbers(metadata[CONFIG_KEY], len(weights))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} holds no usable configuration: {error}") from error
     check_weights(f"in {path}", weights, model.state_dict())
     model.to(next(iter(weights.values())).dtype).to_empty(device="cpu")
+    _share(model, shared)
     model.load_state_dict(weights)
     return model.to(device).eval()
 
@@ -96,6 +107,36 @@ def _model_inside(model: nn.Module) -> nn.Module:
     # torch.compile keeps the model it was given under this name.
     model = getattr(model, "_orig_mod", model)
     return model.model if isinstance(model, PackedTransformer) else model
+
+
+def _shared_names(model: nn.Module) -> list[list[str]]:
+    """The names of each parameter that has several."""
+    names = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[parameter].append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _check_shared(shared: list[list[str]], weights: Mapping[str, Tensor]) -> None:
+    """Raise unless `shared` is groups of names, each with equal numbers in `weights`."""
+    for first, *others in shared:
+        for name in others:
+            if not {first, name} <= weights.keys():
+                raise ValueError(
+                    f"{first!r} and {name!r} are not both among the weights"
+                )
+            one, other = weights[first], weights[name]
+            if one.shape != other.shape or not torch.allclose(
+                one, other, rtol=0, atol=0, equal_nan=True
+            ):
+                raise ValueError(f"{first} and {name} should be equal, and are not")
+
+
+def _share(model: nn.Module, shared: list[list[str]]) -> None:
+    for first, *others in shared:
+        for name in others:
+            module, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(module), attribute, model.get_parameter(first))
 
 
 def _model_without_numbers(config: str, num_tensors: int) -> Transformer:

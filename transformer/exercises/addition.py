@@ -248,13 +248,14 @@ def _fitted(stream: Tensor, digit: Tensor, constant: bool = True) -> Tensor:
 
 def _extended(stream: Tensor, constant: bool = True) -> Tensor:
     ones = stream.new_ones(len(stream), 1)
-    return torch.cat([stream, ones], dim=1) if constant else stream
+    # In single precision, least squares loses the directions in which vectors differ least.
+    return (torch.cat([stream, ones], dim=1) if constant else stream).double()
 
 
 def _scores(
     stream: Tensor, digit: Tensor, num_fitted: int, constant: bool = True
 ) -> Tensor:
-    wanted = F.one_hot(digit[:num_fitted], 10).to(stream.dtype)
+    wanted = F.one_hot(digit[:num_fitted], 10).double()
     weights = _fitted(stream[:num_fitted], wanted, constant)
     return _extended(stream, constant) @ weights
 
@@ -292,7 +293,7 @@ def _without_constant(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
 
 
 def _digit_as_number(stream: Tensor, digit: Tensor, num_fitted: int) -> Tensor:
-    wanted = digit[:num_fitted, None].to(stream.dtype)
+    wanted = digit[:num_fitted, None].double()
     weights = _fitted(stream[:num_fitted], wanted)
     return (_extended(stream) @ weights)[num_fitted:, 0].round().long()
 
