@@ -167,6 +167,8 @@ def run_pytest(job: Job, directory: Path) -> Outcome:
             "PYTHONPATH": str(ROOT),
             "IPYTHONDIR": str(directory),
             "OMP_NUM_THREADS": "1",
+            # Jobs with two threads each would spin on the cores that they wait for.
+            "OMP_WAIT_POLICY": "PASSIVE",
             "ROUNDING_LOG": str(log),
             job.condition.variable: job.condition.value,
         },
