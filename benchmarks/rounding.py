@@ -257,10 +257,14 @@ def ranges(outcomes: list[Outcome]) -> dict[str, list[float]]:
 
 
 def contradictions(plain: Outcome, other: Outcome) -> list[str]:
-    """Claims that come out differently from the run without any change."""
+    """Claims that come out differently from the run without any change.
+
+    Of what is claimed in one of two cases, the other case is no contradiction.
+    """
     expected = {(claim["claim"], claim["holds"]) for claim in plain.claims}
     found = {(claim["claim"], claim["holds"]) for claim in other.claims}
-    return sorted(claim for claim, _ in found - expected)
+    known = {claim for claim, _ in expected}
+    return sorted(claim for claim, _ in found - expected if claim in known)
 
 
 def describe(subject: str, outcomes: dict[Job, Outcome]) -> dict:
