@@ -1,0 +1,226 @@
+// What the widgets share: elements, models, and the pictures of tokens, chances and heads.
+"use strict";
+{
+  const library = defineTransformer();
+
+  /** An element with attributes, listeners (`onclick`) and children. */
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+      else if (value === true) made.setAttribute(name, "");
+      else if (value !== false && value !== null) made.setAttribute(name, value);
+    }
+    made.append(...children);
+    return made;
+  }
+
+  /** `fill("{a} plus {b}", {a: 1, b: 2})`. */
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+
+  let used = 0;
+  const uniqueId = (name) => `live-${name}-${used++}`;
+
+  const models = new Map();
+
+  /** The bytes of a checkpoint, asked for once. */
+  async function checkpoint(name) {
+    await Live.load(`weights/${name}`);
+    return Uint8Array.from(atob(Live.weights[name]), (letter) => letter.charCodeAt(0)).buffer;
+  }
+
+  async function model(name) {
+    if (!models.has(name)) {
+      models.set(name, new library.Transformer(library.readCheckpoint(await checkpoint(name))));
+    }
+    return models.get(name);
+  }
+
+  const percent = (share) => `${(100 * share).toFixed(share > 0.9995 ? 0 : 1)} %`;
+
+  /** Arrow keys move the focus inside a group that has one tab stop. */
+  function arrowKeys(event, buttons, columns) {
+    const at = buttons.indexOf(event.target);
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    if (at < 0 || !step) return;
+    event.preventDefault();
+    const isSameRow = Math.floor(at / columns) === Math.floor((at + step) / columns);
+    const next = buttons[at + step];
+    if (!next || (Math.abs(step) === 1 && !isSameRow)) return;
+    buttons[at].tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  }
+
+  /** A radio button for each option; `choose(value)` when one is chosen. */
+  function choice(legend, options, chosen, choose) {
+    const name = uniqueId("choice");
+    return element("fieldset", { class: "live-choice" }, element("legend", {}, legend),
+      ...Object.entries(options).map(([value, label]) => element("label", {},
+        element("input", { type: "radio", name, value, checked: value === chosen,
+          onchange: () => choose(value) }), label)));
+  }
+
+  /** A slider with its label, and its value in words behind it. */
+  function slider({ name, label, min, max, step, value, show, change }) {
+    const id = uniqueId(name);
+    const output = element("output", { for: id }, show(value));
+    const input = element("input", { id, name, type: "range", min, max, step, value,
+      "aria-valuetext": show(value),
+      oninput: () => {
+        output.textContent = show(Number(input.value));
+        input.setAttribute("aria-valuetext", output.textContent);
+        change(Number(input.value));
+      } });
+    return element("div", { class: "live-slider" }, element("label", { for: id }, label), input,
+      output);
+  }
+
+  /**
+   * The chances of every token as bars. `update(shares, {labels, cut, chosen, label})`: `cut`
+   * says which tokens are ruled out, `label` is what a screen reader reads.
+   */
+  function bars() {
+    const node = element("div", { class: "live-bars", role: "img" });
+    const update = (shares, { labels, cut = () => false, chosen = null, label, before = null }) => {
+      node.setAttribute("aria-label", label);
+      node.replaceChildren(...shares.map((share, token) => [share, token])
+        .filter(([, token]) => labels[token] !== undefined)
+        .map(([share, token]) => {
+          const kind = cut(token) ? "live-cut" : token === chosen ? "live-chosen" : "";
+          const height = (part) => `height: ${(100 * part).toFixed(2)}%`;
+          return element("div", { class: `live-bar ${kind}` },
+            element("span", { class: "live-share" },
+              share >= 0.005 ? `${Math.round(100 * share)}` : ""),
+            element("span", { class: "live-room" },
+              ...(before ? [element("span", { class: "live-before", style: height(before[token]) })]
+                : []),
+              element("span", { class: "live-height", style: height(share) })),
+            element("span", { class: "live-label" }, labels[token]));
+        }));
+    };
+    return { node, update };
+  }
+
+  /**
+   * One map: a button for each query (row) and key (column). A pressed one is hidden.
+   * `press(row, column)` when one is chosen, `look(row, column)` when one is looked at.
+   */
+  function headMap({ kind, layer, head, title, press, look }) {
+    const buttons = [];
+    const grid = element("div", { class: "live-grid", role: "group",
+      onkeydown: (event) => arrowKeys(event, buttons, shape.columns) });
+    const node = element("div", { class: "live-map", "data-map": kind, "data-layer": layer,
+      "data-head": head }, element("div", { class: "live-map-title" }, title), grid);
+    let shape = { rows: 0, columns: 0 };
+
+    function build(rows, columns) {
+      shape = { rows, columns };
+      grid.style.setProperty("--columns", columns);
+      buttons.length = 0;
+      const label = (text, kinds) =>
+        element("span", { class: `live-axis ${kinds}`, "aria-hidden": "true" }, text);
+      const cells = [label("", "")];
+      for (let column = 0; column < columns; column++) cells.push(label("", "live-column"));
+      for (let row = 0; row < rows; row++) {
+        cells.push(label("", "live-row"));
+        for (let column = 0; column < columns; column++) {
+          const button = element(press ? "button" : "span", {
+            ...(press && { type: "button", "aria-pressed": "false" }),
+            ...(press && { tabindex: row + column === 0 ? 0 : -1 }),
+            class: "live-cell", "data-row": row, "data-column": column,
+            ...(press && { onclick: () => press(row, column), onfocus: () => look(row, column),
+              onmouseenter: () => look(row, column) }) });
+          buttons.push(button);
+          cells.push(button);
+        }
+      }
+      grid.replaceChildren(...cells);
+    }
+
+    /** `weights[row][column]`; `say(row, column)` names a cell for a screen reader. */
+    function update(weights, { queries, keys, isHidden, isFuture, current, say, label }) {
+      if (shape.rows !== queries.length || shape.columns !== keys.length) {
+        build(queries.length, keys.length);
+      }
+      grid.setAttribute("aria-label", label);
+      grid.querySelectorAll(".live-column").forEach((axis, at) => { axis.textContent = keys[at]; });
+      grid.querySelectorAll(".live-row").forEach((axis, at) => {
+        axis.textContent = queries[at];
+        axis.classList.toggle("live-current", at === current);
+      });
+      buttons.forEach((button, at) => {
+        const row = Math.floor(at / shape.columns), column = at % shape.columns;
+        const weight = weights[row]?.[column] ?? 0;
+        const hidden = isHidden(row, column);
+        button.style.setProperty("--weight", weight.toFixed(3));
+        button.classList.toggle("live-future", isFuture(row, column));
+        button.classList.toggle("live-hidden", hidden);
+        if (press) {
+          button.setAttribute("aria-pressed", hidden);
+          button.setAttribute("aria-label", say(row, column, weight, hidden));
+        }
+      });
+    }
+    return { node, update };
+  }
+
+  /** At least three symbols of the copying task, in a text with blanks or commas; else `null`. */
+  function readSymbols(text, longest) {
+    const words = text.split(/[\s,]+/).filter(Boolean);
+    const areSymbols = words.every((word) =>
+      /^\d{1,2}$/.test(word) && Number(word) >= 3 && Number(word) <= 14);
+    return areSymbols && words.length >= 3 && words.length <= longest ? words.map(Number) : null;
+  }
+
+  /**
+   * A form for a source. `take(symbols)` gets what was typed; the line below answers all else,
+   * and says what can be typed the rest of the time.
+   */
+  function sourceForm({ words, value, longest, take }) {
+    const id = uniqueId("source"), hintId = uniqueId("hint");
+    const hint = element("p", { id: hintId, class: "live-hint", role: "status" }, words.hint);
+    const field = element("input", { id, name: "source", type: "text", class: "live-source",
+      autocomplete: "off", "aria-describedby": hintId, value: value.join(" ") });
+    const read = (event) => {
+      event.preventDefault();
+      const symbols = readSymbols(field.value, longest);
+      hint.textContent = symbols ? words.hint : words.wrongInput;
+      if (symbols) field.removeAttribute("aria-invalid");
+      else field.setAttribute("aria-invalid", "true");
+      if (symbols) take(symbols);
+    };
+    return element("form", { onsubmit: read, onchange: read },
+      element("div", { class: "live-row" }, element("label", { for: id }, words.source), field,
+        element("button", { type: "submit" }, words.take)), hint);
+  }
+
+  /** What to predict first and then to try; `*words*` are emphasised. */
+  function tries(heading, lines) {
+    const emphasised = (line) => line.split("*").map((piece, at) =>
+      (at % 2 ? element("em", {}, piece) : piece));
+    return element("div", {}, element("p", { class: "live-heading" }, heading),
+      element("ol", {}, ...lines.map((line) => element("li", {}, ...emphasised(line)))));
+  }
+
+  /** A paragraph in which `[words](address)` is a link. */
+  function linked(text) {
+    const pieces = text.split(/\[(.*?)\]\((.*?)\)/);
+    return element("p", {}, ...pieces.map((piece, at) =>
+      [piece, element("a", { href: pieces[at + 1] }, piece), ""][at % 3]));
+  }
+
+  /** Show a widget in the place of the figure's image. */
+  function mount(container, ...children) {
+    for (const part of [...container.children]) part.hidden = true;
+    const panel = element("div", { class: "live-panel", tabindex: -1 }, ...children);
+    container.append(panel);
+    // The button that had the focus is gone.
+    panel.focus({ preventScroll: true });
+  }
+
+  Live.parts = {
+    ...library, element, fill, uniqueId, checkpoint, model, percent, arrowKeys, choice, slider,
+    bars, headMap, sourceForm, tries, linked, mount,
+  };
+}

@@ -1,0 +1,516 @@
+// Chapter 9's model: a sum, its answer, the chances of every token, and every head's map.
+"use strict";
+{
+  const parts = Live.parts;
+  const { element, fill, percent, PAD, START, END } = parts;
+
+  const MOMENTS = [100, 200, 300, 400, 800, 1800];
+  const PLUS = 3, ZERO = 4, MAX_LENGTH = 5;
+  const LABELS = ["P", "S", "E", "+", ..."0123456789"];
+  /** What may be written: all but PAD. */
+  const BARS = LABELS.map((label, token) => (token === PAD ? undefined : label));
+  const MODULES = {
+    cross: "decoder.layers.{layer}.cross_attention",
+    encoder: "encoder.layers.{layer}.self_attention",
+    decoder: "decoder.layers.{layer}.self_attention",
+  };
+  const ROWS = { cross: 4, encoder: 5, decoder: 4 }, COLUMNS = { cross: 5, encoder: 5, decoder: 4 };
+  const LAYERS = [0, 1], HEADS = [0, 1, 2, 3];
+
+  const digits = (number) => [Math.floor(number / 10), number % 10];
+  const sourceOf = (a, b) => {
+    const [first, second] = [a, b].map((number) => digits(number).map((digit) => ZERO + digit));
+    return [...first, PLUS, ...second];
+  };
+  const written = (tokens) => tokens.slice(1).filter((token) => token !== END)
+    .map((token) => LABELS[token]).join("");
+  const asText = (a, b) => [a, b].map((number) => String(number).padStart(2, "0")).join(" + ");
+  const rightAnswer = (a, b) => String(a + b).padStart(3, "0");
+  const readNumber = (field) =>
+    (/^\d{1,2}$/.test(field.value.trim()) ? Number(field.value) : null);
+
+  /** `edits` for the model of `{module: Set of "head,query,key"}`. */
+  const editsOf = (hidden) => Object.fromEntries(Object.entries(hidden).map(([name, cells]) =>
+    [name, (head, query, key) => cells.has(`${head},${query},${key}`)]));
+
+  /** The two fields of a sum. `report(a, b)` gets whole numbers from 0 to 99, else `null`. */
+  function sumFields(words, names, [a, b]) {
+    const fields = [[words.first, a], [words.second, b]].map(([label, value], at) =>
+      element("input", { class: "live-number", name: names[at], "aria-label": label,
+        inputmode: "numeric", autocomplete: "off", maxlength: 3, value }));
+    const read = () => {
+      const numbers = fields.map(readNumber);
+      fields.forEach((field, at) => {
+        if (numbers[at] === null) field.setAttribute("aria-invalid", "true");
+        else field.removeAttribute("aria-invalid");
+      });
+      return numbers.includes(null) ? null : numbers;
+    };
+    const write = (numbers) => {
+      fields.forEach((field, at) => { field.value = numbers[at]; });
+      read();
+    };
+    return { fields, read, write };
+  }
+
+  Live.widgets.sum = async (container) => {
+    const words = Live.texts.sum;
+    if (container.dataset.size === "small") return small(container, words);
+
+    const state = {
+      sum: [57, 26],
+      moment: MOMENTS.length - 1,
+      hidden: {},
+      forced: {},
+      /** How many tokens are shown; the others are not written yet. */
+      shown: Infinity,
+      place: 0,
+      view: "cross",
+      scope: "cell",
+      inAllHeads: true,
+      other: [12, 49],
+      transplanted: new Set(),
+    };
+    let model = await parts.model(`sum-${MOMENTS[state.moment]}`);
+
+    // ---- What the model says ----
+
+    /** The answer of `state`, or of the same model and sum with nothing changed. */
+    function answer(isPlain = false) {
+      const src = sourceOf(...state.sum), edits = isPlain ? {} : editsOf(state.hidden), maps = {};
+      let memory = model.encode(src, edits, maps);
+      if (!isPlain && state.transplanted.size) {
+        const other = model.encode(sourceOf(...state.other), edits);
+        memory = memory.map((vector, at) => (state.transplanted.has(at) ? other[at] : vector));
+      }
+      const choose = (logits, position) =>
+        (isPlain ? undefined : state.forced[position]) ?? parts.likeliest(logits);
+      const tokens = model.write(memory, src, MAX_LENGTH, choose, edits);
+      const logits = model.decode(memory, src, tokens.slice(0, -1), edits, maps);
+      const shares = logits.map((row) => parts.probabilities(parts.withoutPad(row)));
+      return { tokens, shares, maps };
+    }
+
+    // ---- The page ----
+
+    const fields = sumFields(words, ["a", "b"], state.sum);
+    const message = element("p", { class: "live-message", role: "status" });
+    const result = element("output", { "data-answer": true, class: "live-answer" });
+    const step = element("button", { type: "button", onclick: writeOne }, words.step);
+    const form = element("form", { class: "live-row", onsubmit: submit }, fields.fields[0], "+",
+      fields.fields[1], element("button", { type: "submit" }, words.ask), "=", result, step);
+    const tokens = element("div", { class: "live-tokens" });
+    const moment = parts.slider({ name: "moment", label: words.moment, min: 0,
+      max: MOMENTS.length - 1, step: 1, value: state.moment,
+      show: (at) => fill(words.steps, { steps: MOMENTS[at] }), change: changeMoment });
+    const chancesHeading = element("p", { class: "live-heading" });
+    const chances = parts.bars();
+    const look = element("p", { class: "live-look" });
+    const maps = LAYERS.flatMap((layer) => HEADS.map((head) => ({ layer, head, map: null })));
+    const mapBox = element("div", { class: "live-maps" });
+    const count = element("span");
+    const allSums = sumsMap(words, { ask: (a, b) => ask([a, b]), model: () => state.moment,
+      hidden: () => state.hidden });
+
+    parts.mount(container, form, message, tokens, moment,
+      element("div", {}, chancesHeading, chances.node),
+      parts.choice(words.view, words.views, state.view, (view) => {
+        state.view = view;
+        buildMaps();
+        render();
+      }), mapBox, look,
+      element("div", { class: "live-row" },
+        element("span", {}, words.choose), chooser(words.choose, words.scopes, "scope"),
+        element("span", {}, words.where),
+        chooser(words.where, { all: words.heads.all, one: words.heads.one }, "inAllHeads",
+          (value) => value === "all"),
+        element("button", { type: "button", onclick: hideNothing }, words.nothing), count),
+      transplant(), allSums.node,
+      parts.tries(words.try, words.tries), element("p", { class: "live-look" }, words.stored));
+    buildMaps();
+    render();
+
+    function chooser(label, options, name, read = (value) => value) {
+      return element("select", { "aria-label": label,
+        onchange: (event) => { state[name] = read(event.target.value); } },
+      ...Object.entries(options).map(([value, text]) => element("option", { value }, text)));
+    }
+
+    function transplant() {
+      const other = sumFields(words, ["c", "d"], state.other);
+      const change = () => {
+        const numbers = other.read();
+        if (numbers === null) message.textContent = words.wrongInput;
+        else state.other = numbers;
+        if (numbers !== null) render();
+      };
+      other.fields.forEach((field) => field.addEventListener("change", change));
+      return element("details", {}, element("summary", {}, words.transplant),
+        element("p", {}, words.transplantExplain),
+        element("div", { class: "live-row" },
+          ...words.places.map((place, at) => element("label", {},
+            element("input", { type: "checkbox", name: `place${at}`, onchange: (event) => {
+              if (event.target.checked) state.transplanted.add(at);
+              else state.transplanted.delete(at);
+              render();
+            } }), ` ${place}`)),
+          words.other, other.fields[0], "+", other.fields[1]));
+    }
+
+    function submit(event) {
+      event.preventDefault();
+      const numbers = fields.read();
+      if (numbers === null) message.textContent = words.wrongInput;
+      else ask(numbers);
+    }
+
+    function ask(numbers) {
+      Object.assign(state, { sum: numbers, forced: {}, shown: Infinity, place: 0 });
+      fields.write(numbers);
+      render();
+    }
+
+    function writeOne() {
+      const numbers = fields.read();
+      if (numbers === null) {
+        message.textContent = words.wrongInput;
+        return;
+      }
+      if (String(numbers) !== String(state.sum)) ask(numbers);
+      const isWhole = state.shown >= answer().tokens.length - 1;
+      state.shown = isWhole ? 0 : state.shown + 1;
+      if (isWhole) state.forced = {};
+      state.place = Math.min(state.shown, MAX_LENGTH - 2);
+      render();
+    }
+
+    async function changeMoment(at) {
+      state.moment = at;
+      const loaded = await parts.model(`sum-${MOMENTS[at]}`);
+      // The slider may have moved on while these weights came.
+      if (at !== state.moment) return;
+      model = loaded;
+      render();
+    }
+
+    function press(layer, head, row, column) {
+      const { view, scope, inAllHeads } = state;
+      const isHidden = hiddenCells(layer).has(`${head},${row},${column}`);
+      for (const one of inAllHeads ? LAYERS : [layer]) {
+        for (const other of inAllHeads ? HEADS : [head]) {
+          for (let query = 0; query < ROWS[view]; query++) {
+            for (let key = 0; key < COLUMNS[view]; key++) {
+              const isMeant = scope === "map" || (query === row && (scope === "row" || key === column));
+              const cell = `${other},${query},${key}`;
+              if (isMeant && isHidden) hiddenCells(one).delete(cell);
+              else if (isMeant) hiddenCells(one).add(cell);
+            }
+          }
+        }
+      }
+      render();
+    }
+
+    function hideNothing() {
+      state.hidden = {};
+      render();
+    }
+
+    function hiddenCells(layer) {
+      return (state.hidden[fill(MODULES[state.view], { layer })] ??= new Set());
+    }
+
+    function buildMaps() {
+      mapBox.replaceChildren(...maps.map((one) => {
+        const { layer, head } = one;
+        one.map = parts.headMap({ kind: state.view, layer, head,
+          title: fill(words.mapTitle, { layer, head }),
+          press: (row, column) => press(layer, head, row, column),
+          look: (row, column) => {
+            look.textContent = `${fill(words.mapTitle, { layer, head })}: `
+              + one.map.node.querySelector(`[data-row="${row}"][data-column="${column}"]`)
+                .getAttribute("aria-label");
+          } });
+        return one.map.node;
+      }));
+    }
+
+    function render() {
+      const now = answer();
+      const isWhole = state.shown >= now.tokens.length - 1;
+      const shown = now.tokens.slice(0, isWhole ? undefined : state.shown + 1);
+      state.place = Math.min(state.place, now.shares.length - 1);
+      renderTokens(now, shown);
+      renderMessage(now, shown, isWhole);
+      renderChances(now);
+      renderMaps(now, isWhole ? Infinity : state.shown);
+      const total = Object.values(state.hidden).reduce((sum, cells) => sum + cells.size, 0);
+      count.textContent = total ? fill(words.hidden, { count: total }) : "";
+      allSums.update();
+    }
+
+    function renderTokens({ tokens: all, shares }, shown) {
+      tokens.replaceChildren(...shares.map((share, at) => {
+        const token = all[at + 1], position = at + 1, isShown = position < shown.length;
+        const name = token === END ? "END" : LABELS[token];
+        return element("div", { class: `live-token ${state.forced[position] ? "live-forced" : ""}` },
+          element("button", { type: "button", "aria-current": at === state.place && "true",
+            onclick: () => { state.place = at; render(); } },
+          element("strong", {}, isShown ? name : "?"),
+          element("small", {}, isShown ? percent(share[token]) : " ")),
+          at < 3 && isShown ? insteadOf(position) : "");
+      }));
+    }
+
+    /** Lets the reader write another digit than the model. */
+    function insteadOf(position) {
+      const place = words.written[position - 1];
+      const select = element("select", { "aria-label": fill(words.instead, { place }),
+        onchange: () => {
+          if (select.value === "") delete state.forced[position];
+          else state.forced[position] = Number(select.value);
+          // What was written behind it was written for another prefix.
+          for (const later of Object.keys(state.forced)) {
+            if (later > position) delete state.forced[later];
+          }
+          state.place = position;
+          render();
+          tokens.querySelectorAll("select")[position - 1]?.focus();
+        } },
+      element("option", { value: "" }, words.own),
+      ...[..."0123456789"].map((digit) => element("option", { value: ZERO + Number(digit) }, digit)));
+      select.value = state.forced[position] ?? "";
+      return select;
+    }
+
+    function renderMessage(now, shown, isWhole) {
+      const sum = `${asText(...state.sum)} = ${written(shown)}`;
+      result.textContent = written(shown);
+      const said = [];
+      if (isWhole) {
+        const right = rightAnswer(...state.sum);
+        said.push(fill(written(shown) === right && shown.length === MAX_LENGTH
+          ? words.right : words.wrong, { sum, right }));
+      } else {
+        const share = now.shares[state.shown], best = parts.likeliest(share);
+        said.push(fill(words.unfinished, { sum, next: best === END ? "END" : LABELS[best],
+          share: percent(share[best]) }));
+      }
+      const isEdited = Object.values(state.hidden).some((cells) => cells.size)
+        || state.transplanted.size || Object.keys(state.forced).length;
+      if (isEdited) said.push(fill(words.edited, { plain: written(answer(true).tokens) }));
+      message.textContent = said.join(" ");
+      step.textContent = isWhole ? words.step : words.next;
+    }
+
+    function renderChances({ tokens: all, shares }) {
+      const prefix = ["START", ...all.slice(1, state.place + 1).map((token) => LABELS[token])].join(" ");
+      const share = shares[state.place];
+      const best = share.map((value, token) => [value, token]).sort((a, b) => b[0] - a[0])
+        .slice(0, 3).map(([value, token]) => `${LABELS[token]} ${percent(value)}`).join(", ");
+      chancesHeading.textContent = fill(words.chances, { prefix });
+      chances.update(share, { labels: BARS, chosen: all[state.place + 1],
+        label: fill(words.chancesSay, { prefix, best }) });
+    }
+
+    function renderMaps(now, shown) {
+      const { view } = state, src = sourceOf(...state.sum);
+      const queryTokens = view === "encoder" ? src : now.tokens.slice(1);
+      const keyTokens = view === "decoder" ? now.tokens.slice(0, -1) : src;
+      const nameOf = (token) => (token === END ? "E" : LABELS[token]);
+      const query = (row) => (view === "encoder"
+        ? fill(words.reading, { place: words.places[row], token: LABELS[src[row]] })
+        : fill(words.writing, { place: words.written[row], token: nameOf(queryTokens[row]) }));
+      const key = (column) => (view === "decoder" ? words.read[column]
+        : fill(words.reading, { place: words.places[column], token: LABELS[src[column]] }));
+      const isFuture = (row, column) => view === "decoder" && column > row;
+      const rows = view === "encoder" ? queryTokens
+        : queryTokens.filter((_, row) => row < Math.max(shown, 1));
+      for (const { layer, head, map } of maps) {
+        const cells = hiddenCells(layer);
+        const isHidden = (row, column) => cells.has(`${head},${row},${column}`);
+        map.update(now.maps[fill(MODULES[view], { layer })][head], {
+          queries: rows.map(nameOf), keys: keyTokens.map(nameOf), isHidden, isFuture,
+          current: view === "encoder" ? -1 : state.place,
+          label: fill(words.mapSay, { layer, head, view: words.views[view] }),
+          say: (row, column, weight, hidden) => fill(
+            isFuture(row, column) ? words.cellFuture : hidden ? words.cellHidden : words.cell,
+            { query: query(row), key: key(column), weight: weight.toFixed(2) }),
+        });
+      }
+    }
+  };
+
+  /** All 10,000 sums, asked by workers, so that the page stays usable. */
+  function sumsMap(words, { ask, model, hidden }) {
+    const SIZE = 100, COLORS = { right: 0x20, wrong: 0xff };
+    const verdicts = new Uint8Array(SIZE * SIZE); // 0: not asked, 1: right, 2: wrong
+    let workers = [], point = [57, 26], asked = null;
+    const button = element("button", { type: "button", onclick: () => (workers.length ? stop() : start()) });
+    const right = element("strong", { "data-right": true });
+    const summary = element("p", {}, right, " ", words.allRight);
+    const said = element("p", { class: "live-look", role: "status" });
+    const canvas = element("canvas", { width: SIZE, height: SIZE, tabindex: 0, role: "application",
+      "aria-label": words.allMap, onclick: choose, onmousemove: hover, onkeydown: move,
+      onfocus: () => show() });
+    const results = element("div", { class: "live-all", hidden: true }, canvas,
+      element("div", {}, summary, said));
+    const node = element("div", {}, button, results);
+    button.textContent = words.all;
+
+    const key = () => JSON.stringify([model(), Object.entries(hidden())
+      .map(([name, cells]) => [name, [...cells].sort()]).filter(([, cells]) => cells.length).sort()]);
+
+    async function start() {
+      asked = key();
+      verdicts.fill(0);
+      results.hidden = false;
+      button.textContent = words.stop;
+      const buffer = await parts.checkpoint(`sum-${MOMENTS[model()]}`);
+      const cells = Object.entries(hidden()).map(([name, set]) => [name, [...set]]);
+      const code = `(${askAll})((${defineTransformer})())`;
+      const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+      const number = Math.min(4, Math.max(1, (navigator.hardwareConcurrency ?? 2) - 1));
+      workers = Array.from({ length: number }, (_, index) => {
+        const worker = new Worker(url);
+        worker.onmessage = ({ data }) => {
+          verdicts.set(data.verdicts, data.a * SIZE);
+          draw();
+          if (verdicts.every((verdict) => verdict)) finish();
+        };
+        worker.postMessage({ buffer, cells, index, number });
+        return worker;
+      });
+      URL.revokeObjectURL(url);
+      draw();
+    }
+
+    function finish() {
+      stop();
+      said.textContent = `${right.textContent} ${words.allRight}.`;
+    }
+
+    function stop() {
+      workers.forEach((worker) => worker.terminate());
+      workers = [];
+      button.textContent = words.all;
+    }
+
+    /** What was asked of another model, or with other cells hidden, says nothing any more. */
+    function update() {
+      if (asked === null || asked === key()) return;
+      stop();
+      asked = null;
+      verdicts.fill(0);
+      results.hidden = true;
+    }
+
+    function draw() {
+      const context = canvas.getContext("2d");
+      const picture = context.createImageData(SIZE, SIZE);
+      const style = getComputedStyle(canvas);
+      const colors = ["--live-line", "--live-empty", "--live-orange"].map((name) =>
+        style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map((pair) => parseInt(pair, 16)));
+      verdicts.forEach((verdict, at) => picture.data.set([...colors[verdict], 255], 4 * at));
+      context.putImageData(picture, 0, 0);
+      right.textContent = verdicts.filter((verdict) => verdict === 1).length;
+    }
+
+    function show() {
+      const [a, b] = point;
+      const verdict = ["unknown", "right", "wrong"][verdicts[a * SIZE + b]];
+      said.textContent = fill(words.point, { sum: asText(a, b), verdict: words.verdicts[verdict] });
+    }
+
+    function pointAt(event) {
+      const box = canvas.getBoundingClientRect();
+      const at = (offset, length) =>
+        Math.min(SIZE - 1, Math.max(0, Math.floor((SIZE * offset) / length)));
+      point = [at(event.clientY - box.top, box.height), at(event.clientX - box.left, box.width)];
+    }
+
+    function hover(event) {
+      pointAt(event);
+      show();
+    }
+
+    function choose(event) {
+      pointAt(event);
+      show();
+      ask(...point);
+    }
+
+    function move(event) {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (event.key === "Enter") ask(...point);
+      else if (step) point = point.map((at, axis) => Math.min(SIZE - 1, Math.max(0, at + step[axis])));
+      else return;
+      event.preventDefault();
+      show();
+    }
+
+    return { node, update };
+  }
+
+  /**
+   * Runs in a worker. As long as what has been written is right, the next input is known:
+   * one pass over the right answer tells whether greedy decoding writes it.
+   */
+  function askAll(library) {
+    onmessage = ({ data: { buffer, cells, index, number } }) => {
+      const model = new library.Transformer(library.readCheckpoint(buffer));
+      const edits = Object.fromEntries(cells.map(([name, list]) => {
+        const set = new Set(list);
+        return [name, (head, query, key) => set.has(`${head},${query},${key}`)];
+      }));
+      const ZERO = 4, PLUS = 3, tokens = (n) => [ZERO + Math.floor(n / 10), ZERO + (n % 10)];
+      for (let a = index; a < 100; a += number) {
+        const verdicts = new Uint8Array(100);
+        for (let b = 0; b < 100; b++) {
+          const sum = a + b;
+          const due = [ZERO + Math.floor(sum / 100), ...tokens(sum % 100), library.END];
+          const logits = model.forward([...tokens(a), PLUS, ...tokens(b)],
+            [library.START, ...due.slice(0, 3)], edits);
+          verdicts[b] = logits.every((row, at) => library.likeliest(row) === due[at]) ? 1 : 2;
+        }
+        postMessage({ a, verdicts });
+      }
+    };
+  }
+
+  /** The preface: a sum, its answer, and one map. */
+  async function small(container, words) {
+    const model = await parts.model(`sum-${MOMENTS.at(-1)}`);
+    const fields = sumFields(words, ["a", "b"], [57, 26]);
+    const result = element("output", { "data-answer": true, class: "live-answer" });
+    const message = element("p", { class: "live-message", role: "status" });
+    const map = parts.headMap({ kind: "cross", layer: "mean", head: "mean", title: words.meanMap });
+    const submit = (event) => {
+      event?.preventDefault();
+      const numbers = fields.read();
+      if (numbers === null) message.textContent = words.wrongInput;
+      else answer(numbers);
+    };
+    parts.mount(container, element("form", { class: "live-row", onsubmit: submit },
+      fields.fields[0], "+", fields.fields[1],
+      element("button", { type: "submit" }, words.ask), "=", result), message, map.node,
+    parts.linked(words.more));
+    submit();
+
+    function answer([a, b]) {
+      const src = sourceOf(a, b), maps = {};
+      const tokens = model.greedyDecode(src, MAX_LENGTH);
+      model.forward(src, tokens.slice(0, -1), {}, maps);
+      const heads = LAYERS.flatMap((layer) => maps[fill(MODULES.cross, { layer })]);
+      const mean = heads[0].map((row, query) => row.map((_, key) =>
+        heads.reduce((sum, head) => sum + head[query][key], 0) / heads.length));
+      const text = written(tokens), right = rightAnswer(a, b);
+      result.textContent = text;
+      message.textContent = fill(text === right ? words.right : words.wrong,
+        { sum: `${asText(a, b)} = ${text}`, right });
+      map.update(mean, { queries: tokens.slice(1).map((token) => LABELS[token]),
+        keys: src.map((token) => LABELS[token]), isHidden: () => false, isFuture: () => false,
+        label: words.meanMap });
+    }
+  }
+}
