@@ -47,7 +47,7 @@
     const isSameRow = Math.floor(at / columns) === Math.floor((at + step) / columns);
     const next = buttons[at + step];
     if (!next || (Math.abs(step) === 1 && !isSameRow)) return;
-    buttons[at].tabIndex = -1;
+    for (const button of buttons) button.tabIndex = -1;
     next.tabIndex = 0;
     next.focus();
   }
@@ -121,9 +121,9 @@
       const label = (text, kinds) =>
         element("span", { class: `live-axis ${kinds}`, "aria-hidden": "true" }, text);
       const cells = [label("", "")];
-      for (let column = 0; column < columns; column++) cells.push(label("", "live-column"));
+      for (let column = 0; column < columns; column++) cells.push(label("", "live-key"));
       for (let row = 0; row < rows; row++) {
-        cells.push(label("", "live-row"));
+        cells.push(label("", "live-query"));
         for (let column = 0; column < columns; column++) {
           const button = element(press ? "button" : "span", {
             ...(press && { type: "button", "aria-pressed": "false" }),
@@ -144,8 +144,8 @@
         build(queries.length, keys.length);
       }
       grid.setAttribute("aria-label", label);
-      grid.querySelectorAll(".live-column").forEach((axis, at) => { axis.textContent = keys[at]; });
-      grid.querySelectorAll(".live-row").forEach((axis, at) => {
+      grid.querySelectorAll(".live-key").forEach((axis, at) => { axis.textContent = keys[at]; });
+      grid.querySelectorAll(".live-query").forEach((axis, at) => {
         axis.textContent = queries[at];
         axis.classList.toggle("live-current", at === current);
       });

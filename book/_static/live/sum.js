@@ -195,12 +195,14 @@
 
     function press(layer, head, row, column) {
       const { view, scope, inAllHeads } = state;
+      if (isFuture(row, column)) return;
       const isHidden = hiddenCells(layer).has(`${head},${row},${column}`);
       for (const one of inAllHeads ? LAYERS : [layer]) {
         for (const other of inAllHeads ? HEADS : [head]) {
           for (let query = 0; query < ROWS[view]; query++) {
             for (let key = 0; key < COLUMNS[view]; key++) {
-              const isMeant = scope === "map" || (query === row && (scope === "row" || key === column));
+              const isMeant = !isFuture(query, key)
+                && (scope === "map" || (query === row && (scope === "row" || key === column)));
               const cell = `${other},${query},${key}`;
               if (isMeant && isHidden) hiddenCells(one).delete(cell);
               else if (isMeant) hiddenCells(one).add(cell);
@@ -214,6 +216,10 @@
     function hideNothing() {
       state.hidden = {};
       render();
+    }
+
+    function isFuture(row, column) {
+      return state.view === "decoder" && column > row;
     }
 
     function hiddenCells(layer) {
@@ -250,6 +256,8 @@
     }
 
     function renderTokens({ tokens: all, shares }, shown) {
+      const controls = () => [...tokens.querySelectorAll("button, select")];
+      const focused = controls().indexOf(document.activeElement);
       tokens.replaceChildren(...shares.map((share, at) => {
         const token = all[at + 1], position = at + 1, isShown = position < shown.length;
         const name = token === END ? "END" : LABELS[token];
@@ -260,6 +268,7 @@
           element("small", {}, isShown ? percent(share[token]) : " ")),
           at < 3 && isShown ? insteadOf(position) : "");
       }));
+      controls()[focused]?.focus();
     }
 
     /** Lets the reader write another digit than the model. */
@@ -273,9 +282,8 @@
           for (const later of Object.keys(state.forced)) {
             if (later > position) delete state.forced[later];
           }
-          state.place = position;
+          state.place = Math.min(position, MAX_LENGTH - 2);
           render();
-          tokens.querySelectorAll("select")[position - 1]?.focus();
         } },
       element("option", { value: "" }, words.own),
       ...[..."0123456789"].map((digit) => element("option", { value: ZERO + Number(digit) }, digit)));
@@ -323,18 +331,23 @@
         : fill(words.writing, { place: words.written[row], token: nameOf(queryTokens[row]) }));
       const key = (column) => (view === "decoder" ? words.read[column]
         : fill(words.reading, { place: words.places[column], token: LABELS[src[column]] }));
-      const isFuture = (row, column) => view === "decoder" && column > row;
-      const rows = view === "encoder" ? queryTokens
-        : queryTokens.filter((_, row) => row < Math.max(shown, 1));
+      const numRows = view === "encoder" ? src.length : Math.min(queryTokens.length, Math.max(shown, 1));
+      const numColumns = view === "decoder" ? numRows : src.length;
+      // What is not written yet, or never, keeps its room, so that nothing moves or loses the focus.
+      const padded = (tokens, shownOnes, length) =>
+        Array.from({ length }, (_, at) => (at < shownOnes ? nameOf(tokens[at]) : ""));
+      const isEmpty = (row, column) => row >= numRows || column >= numColumns;
       for (const { layer, head, map } of maps) {
         const cells = hiddenCells(layer);
         const isHidden = (row, column) => cells.has(`${head},${row},${column}`);
-        map.update(now.maps[fill(MODULES[view], { layer })][head], {
-          queries: rows.map(nameOf), keys: keyTokens.map(nameOf), isHidden, isFuture,
+        map.update(now.maps[fill(MODULES[view], { layer })][head].slice(0, numRows), {
+          queries: padded(queryTokens, numRows, ROWS[view]),
+          keys: padded(keyTokens, numColumns, COLUMNS[view]), isHidden,
+          isFuture: (row, column) => isFuture(row, column) || isEmpty(row, column),
           current: view === "encoder" ? -1 : state.place,
           label: fill(words.mapSay, { layer, head, view: words.views[view] }),
-          say: (row, column, weight, hidden) => fill(
-            isFuture(row, column) ? words.cellFuture : hidden ? words.cellHidden : words.cell,
+          say: (row, column, weight, hidden) => fill(isEmpty(row, column) ? words.cellEmpty
+            : isFuture(row, column) ? words.cellFuture : hidden ? words.cellHidden : words.cell,
             { query: query(row), key: key(column), weight: weight.toFixed(2) }),
         });
       }
@@ -345,8 +358,8 @@
   function sumsMap(words, { ask, model, hidden }) {
     const SIZE = 100, COLORS = { right: 0x20, wrong: 0xff };
     const verdicts = new Uint8Array(SIZE * SIZE); // 0: not asked, 1: right, 2: wrong
-    let workers = [], point = [57, 26], asked = null;
-    const button = element("button", { type: "button", onclick: () => (workers.length ? stop() : start()) });
+    let workers = [], point = [57, 26], asked = null, run = null;
+    const button = element("button", { type: "button", onclick: () => (run ? stop() : start()) });
     const right = element("strong", { "data-right": true });
     const summary = element("p", {}, right, " ", words.allRight);
     const said = element("p", { class: "live-look", role: "status" });
@@ -362,11 +375,14 @@
       .map(([name, cells]) => [name, [...cells].sort()]).filter(([, cells]) => cells.length).sort()]);
 
     async function start() {
+      const own = run = {};
       asked = key();
       verdicts.fill(0);
       results.hidden = false;
       button.textContent = words.stop;
       const buffer = await parts.checkpoint(`sum-${MOMENTS[model()]}`);
+      // Stopped, or begun anew, while the weights came.
+      if (own !== run) return;
       const cells = Object.entries(hidden()).map(([name, set]) => [name, [...set]]);
       const code = `(${askAll})((${defineTransformer})())`;
       const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
@@ -393,6 +409,7 @@
     function stop() {
       workers.forEach((worker) => worker.terminate());
       workers = [];
+      run = null;
       button.textContent = words.all;
     }
 
