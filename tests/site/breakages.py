@@ -301,8 +301,8 @@ BREAKAGES = [
     ),
     Breakage(
         "a pressed cell that is seen",
-        "_static/live/sum.js",
-        r"cells\.has\(`\$\{head\},\$\{query\},\$\{key\}`\)\]",
+        "_static/live/parts.js",
+        r"this\.has\(module, \.\.\.place\)\]",
         "false]",
         "test_live.py::test_a_cell_that_is_pressed_is_hidden_from_the_model",
     ),

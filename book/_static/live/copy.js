@@ -3,21 +3,13 @@
 "use strict";
 {
   const parts = Live.parts;
-  const { element, fill, percent, START, END } = parts;
+  const { element, fill, percent, LAYERS, HEADS, moduleOf, START, END } = parts;
 
   const LONGEST = 12;
-  const MODULES = {
-    cross: "decoder.layers.{layer}.cross_attention",
-    encoder: "encoder.layers.{layer}.self_attention",
-    decoder: "decoder.layers.{layer}.self_attention",
-  };
-  const LAYERS = [0, 1], HEADS = [0, 1, 2, 3];
 
   const labelOf = (token) => ({ [START]: "S", [END]: "E" })[token] ?? String(token);
   const nameOf = (token) => ({ [START]: "START", [END]: "END" })[token] ?? String(token);
   const symbolsOf = (tokens) => tokens.filter((token) => token > END).join(" ");
-  const moduleOf = (view, layer) => fill(MODULES[view], { layer });
-  const cellOf = (module, head, row, column) => `${module} ${head} ${row} ${column}`;
 
   Live.widgets.copy = async (container) => {
     const words = Live.texts.copy, isSmall = container.dataset.size === "small";
@@ -25,8 +17,7 @@
     const state = {
       source: [5, 9, 12, 7, 3, 14],
       view: "cross",
-      /** What nobody sees, as `cellOf` names it. */
-      hidden: new Set(),
+      hidden: new parts.HiddenCells(),
       inAllHeads: false,
     };
 
@@ -51,7 +42,7 @@
 
     /** What is written, `tokens`, after what is read, with every token's chance and all maps. */
     function answer(hidden) {
-      const { source } = state, edits = editsOf(hidden), maps = {};
+      const { source } = state, edits = hidden.edits(), maps = {};
       const memory = model.encode(source, edits, maps);
       const all = model.write(memory, source, source.length + 2, parts.likeliest, edits);
       const read = all.slice(0, -1), tokens = all.slice(1);
@@ -66,8 +57,8 @@
       const count = right.filter((token, at) => token === now.tokens[at]).length;
       const said = [fill(count === right.length ? words.exact : words.inexact,
         { count, total: right.length })];
-      if (state.hidden.size) {
-        said.push(fill(words.edited, { plain: symbolsOf(answer(new Set()).tokens) }));
+      if (state.hidden.count) {
+        said.push(fill(words.edited, { plain: symbolsOf(answer(new parts.HiddenCells()).tokens) }));
       }
       written.textContent = symbolsOf(now.tokens);
       verdict.textContent = said.join(" ");
@@ -76,14 +67,6 @@
       heads.update(now);
     }
   };
-
-  function editsOf(hidden) {
-    if (!hidden.size) return {};
-    const modules = Object.keys(MODULES).flatMap((view) =>
-      LAYERS.map((layer) => moduleOf(view, layer)));
-    return Object.fromEntries(modules.map((module) => [module,
-      (head, row, column) => hidden.has(cellOf(module, head, row, column))]));
-  }
 
   /** A place of the answer, in words also where it is wrong or has nothing in it. */
   function place(words, token, right, share) {
@@ -100,10 +83,7 @@
     map.node.classList.add("live-mean");
 
     function update({ source, tokens, maps }) {
-      const heads = LAYERS.flatMap((layer) => maps[moduleOf("cross", layer)]);
-      const mean = heads[0].map((row, query) => row.map((_, key) =>
-        heads.reduce((sum, head) => sum + head[query][key], 0) / heads.length));
-      map.update(mean, { queries: padded(tokens.map(labelOf), source.length + 1),
+      map.update(parts.meanOfHeads(maps), { queries: padded(tokens.map(labelOf), source.length + 1),
         keys: source.map(labelOf), isHidden: () => false,
         isFuture: (row) => row >= tokens.length, label: words.meanMap });
     }
@@ -158,11 +138,9 @@
     function press(layer, head, row, column) {
       if (isFuture(row, column)) return;
       const { view, hidden } = state;
-      const isHidden = hidden.has(cellOf(moduleOf(view, layer), head, row, column));
+      const isHidden = hidden.has(moduleOf(view, layer), head, row, column);
       for (const one of state.inAllHeads ? maps : [{ layer, head }]) {
-        const cell = cellOf(moduleOf(view, one.layer), one.head, row, column);
-        if (isHidden) hidden.delete(cell);
-        else hidden.add(cell);
+        hidden.set(moduleOf(view, one.layer), [one.head, row, column], !isHidden);
       }
       change();
     }
@@ -190,13 +168,13 @@
         map.update(now.maps[module][head], {
           queries: padded(queries.map(labelOf), view === "encoder" ? source.length : length),
           keys: padded(keys.map(labelOf), view === "decoder" ? length : source.length),
-          isHidden: (row, column) => hidden.has(cellOf(module, head, row, column)),
+          isHidden: (row, column) => hidden.has(module, head, row, column),
           isFuture: (row, column) => isFuture(row, column) || isBeyond(row),
           current: -1, say,
           label: fill(words.mapSay, { layer, head, view: words.views[view] }),
         });
       }
-      count.textContent = hidden.size ? fill(words.hidden, { count: hidden.size }) : "";
+      count.textContent = hidden.count ? fill(words.hidden, { count: hidden.count }) : "";
     }
     return { nodes, update };
   }

@@ -36,6 +36,59 @@
     return models.get(name);
   }
 
+  // Every model of the page has two layers of four heads.
+  const LAYERS = [0, 1], HEADS = [0, 1, 2, 3];
+  const MODULES = {
+    cross: "decoder.layers.{layer}.cross_attention",
+    encoder: "encoder.layers.{layer}.self_attention",
+    decoder: "decoder.layers.{layer}.self_attention",
+  };
+  const moduleOf = (view, layer) => fill(MODULES[view], { layer });
+
+  /** The cells that nobody sees, each a head, a query and a key of a module. */
+  class HiddenCells {
+    constructor() {
+      this.cells = new Map();
+    }
+
+    has(module, ...place) {
+      return this.cells.get(module)?.has(String(place)) ?? false;
+    }
+
+    set(module, place, isHidden) {
+      if (!this.cells.has(module)) this.cells.set(module, new Set());
+      if (isHidden) this.cells.get(module).add(String(place));
+      else this.cells.get(module).delete(String(place));
+    }
+
+    clear() {
+      this.cells.clear();
+    }
+
+    get count() {
+      return this.list().reduce((sum, [, cells]) => sum + cells.length, 0);
+    }
+
+    /** `[module, cells]` for every module that has any, in one order. */
+    list() {
+      return [...this.cells].map(([module, cells]) => [module, [...cells].sort()])
+        .filter(([, cells]) => cells.length).sort();
+    }
+
+    /** For the model: what is hidden in each module. */
+    edits() {
+      return Object.fromEntries(this.list().map(([module]) =>
+        [module, (...place) => this.has(module, ...place)]));
+    }
+  }
+
+  /** The mean of all heads of cross-attention, `[query][key]`. */
+  function meanOfHeads(maps) {
+    const heads = LAYERS.flatMap((layer) => maps[moduleOf("cross", layer)]);
+    return heads[0].map((row, query) => row.map((_, key) =>
+      heads.reduce((sum, head) => sum + head[query][key], 0) / heads.length));
+  }
+
   const percent = (share) => `${(100 * share).toFixed(share > 0.9995 ? 0 : 1)} %`;
 
   /** Arrow keys move the focus inside a group that has one tab stop. */
@@ -220,7 +273,7 @@
   }
 
   Live.parts = {
-    ...library, element, fill, uniqueId, checkpoint, model, percent, arrowKeys, choice, slider,
-    bars, headMap, sourceForm, tries, linked, mount,
+    ...library, element, fill, uniqueId, LAYERS, HEADS, moduleOf, HiddenCells, meanOfHeads,
+    checkpoint, model, percent, choice, slider, bars, headMap, sourceForm, tries, linked, mount,
   };
 }

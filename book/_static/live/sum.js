@@ -2,20 +2,14 @@
 "use strict";
 {
   const parts = Live.parts;
-  const { element, fill, percent, PAD, START, END } = parts;
+  const { element, fill, percent, LAYERS, HEADS, moduleOf, PAD, END } = parts;
 
   const MOMENTS = [100, 200, 300, 400, 800, 1800];
   const PLUS = 3, ZERO = 4, MAX_LENGTH = 5;
   const LABELS = ["P", "S", "E", "+", ..."0123456789"];
   /** What may be written: all but PAD. */
   const BARS = LABELS.map((label, token) => (token === PAD ? undefined : label));
-  const MODULES = {
-    cross: "decoder.layers.{layer}.cross_attention",
-    encoder: "encoder.layers.{layer}.self_attention",
-    decoder: "decoder.layers.{layer}.self_attention",
-  };
   const ROWS = { cross: 4, encoder: 5, decoder: 4 }, COLUMNS = { cross: 5, encoder: 5, decoder: 4 };
-  const LAYERS = [0, 1], HEADS = [0, 1, 2, 3];
 
   const digits = (number) => [Math.floor(number / 10), number % 10];
   const sourceOf = (a, b) => {
@@ -28,10 +22,6 @@
   const rightAnswer = (a, b) => String(a + b).padStart(3, "0");
   const readNumber = (field) =>
     (/^\d{1,2}$/.test(field.value.trim()) ? Number(field.value) : null);
-
-  /** `edits` for the model of `{module: Set of "head,query,key"}`. */
-  const editsOf = (hidden) => Object.fromEntries(Object.entries(hidden).map(([name, cells]) =>
-    [name, (head, query, key) => cells.has(`${head},${query},${key}`)]));
 
   /** The two fields of a sum. `report(a, b)` gets whole numbers from 0 to 99, else `null`. */
   function sumFields(words, names, [a, b]) {
@@ -60,7 +50,7 @@
     const state = {
       sum: [57, 26],
       moment: MOMENTS.length - 1,
-      hidden: {},
+      hidden: new parts.HiddenCells(),
       forced: {},
       /** How many tokens are shown; the others are not written yet. */
       shown: Infinity,
@@ -77,7 +67,7 @@
 
     /** The answer of `state`, or of the same model and sum with nothing changed. */
     function answer(isPlain = false) {
-      const src = sourceOf(...state.sum), edits = isPlain ? {} : editsOf(state.hidden), maps = {};
+      const src = sourceOf(...state.sum), edits = isPlain ? {} : state.hidden.edits(), maps = {};
       let memory = model.encode(src, edits, maps);
       if (!isPlain && state.transplanted.size) {
         const other = model.encode(sourceOf(...state.other), edits);
@@ -110,7 +100,7 @@
     const mapBox = element("div", { class: "live-maps" });
     const count = element("span");
     const allSums = sumsMap(words, { ask: (a, b) => ask([a, b]), model: () => state.moment,
-      hidden: () => state.hidden });
+      hidden: state.hidden });
 
     parts.mount(container, form, message, tokens, moment,
       element("div", {}, chancesHeading, chances.node),
@@ -196,16 +186,14 @@
     function press(layer, head, row, column) {
       const { view, scope, inAllHeads } = state;
       if (isFuture(row, column)) return;
-      const isHidden = hiddenCells(layer).has(`${head},${row},${column}`);
+      const isHidden = state.hidden.has(moduleOf(view, layer), head, row, column);
       for (const one of inAllHeads ? LAYERS : [layer]) {
         for (const other of inAllHeads ? HEADS : [head]) {
           for (let query = 0; query < ROWS[view]; query++) {
             for (let key = 0; key < COLUMNS[view]; key++) {
               const isMeant = !isFuture(query, key)
                 && (scope === "map" || (query === row && (scope === "row" || key === column)));
-              const cell = `${other},${query},${key}`;
-              if (isMeant && isHidden) hiddenCells(one).delete(cell);
-              else if (isMeant) hiddenCells(one).add(cell);
+              if (isMeant) state.hidden.set(moduleOf(view, one), [other, query, key], !isHidden);
             }
           }
         }
@@ -214,16 +202,12 @@
     }
 
     function hideNothing() {
-      state.hidden = {};
+      state.hidden.clear();
       render();
     }
 
     function isFuture(row, column) {
       return state.view === "decoder" && column > row;
-    }
-
-    function hiddenCells(layer) {
-      return (state.hidden[fill(MODULES[state.view], { layer })] ??= new Set());
     }
 
     function buildMaps() {
@@ -250,7 +234,7 @@
       renderMessage(now, shown, isWhole);
       renderChances(now);
       renderMaps(now, isWhole ? Infinity : state.shown);
-      const total = Object.values(state.hidden).reduce((sum, cells) => sum + cells.size, 0);
+      const total = state.hidden.count;
       count.textContent = total ? fill(words.hidden, { count: total }) : "";
       allSums.update();
     }
@@ -304,7 +288,7 @@
         said.push(fill(words.unfinished, { sum, next: best === END ? "END" : LABELS[best],
           share: percent(share[best]) }));
       }
-      const isEdited = Object.values(state.hidden).some((cells) => cells.size)
+      const isEdited = state.hidden.count
         || state.transplanted.size || Object.keys(state.forced).length;
       if (isEdited) said.push(fill(words.edited, { plain: written(answer(true).tokens) }));
       message.textContent = said.join(" ");
@@ -338,9 +322,9 @@
         Array.from({ length }, (_, at) => (at < shownOnes ? nameOf(tokens[at]) : ""));
       const isEmpty = (row, column) => row >= numRows || column >= numColumns;
       for (const { layer, head, map } of maps) {
-        const cells = hiddenCells(layer);
-        const isHidden = (row, column) => cells.has(`${head},${row},${column}`);
-        map.update(now.maps[fill(MODULES[view], { layer })][head].slice(0, numRows), {
+        const module = moduleOf(view, layer);
+        const isHidden = (row, column) => state.hidden.has(module, head, row, column);
+        map.update(now.maps[module][head].slice(0, numRows), {
           queries: padded(queryTokens, numRows, ROWS[view]),
           keys: padded(keyTokens, numColumns, COLUMNS[view]), isHidden,
           isFuture: (row, column) => isFuture(row, column) || isEmpty(row, column),
@@ -356,7 +340,7 @@
 
   /** All 10,000 sums, asked by workers, so that the page stays usable. */
   function sumsMap(words, { ask, model, hidden }) {
-    const SIZE = 100, COLORS = { right: 0x20, wrong: 0xff };
+    const SIZE = 100;
     const verdicts = new Uint8Array(SIZE * SIZE); // 0: not asked, 1: right, 2: wrong
     let workers = [], point = [57, 26], asked = null, run = null;
     const button = element("button", { type: "button", onclick: () => (run ? stop() : start()) });
@@ -371,8 +355,7 @@
     const node = element("div", {}, button, results);
     button.textContent = words.all;
 
-    const key = () => JSON.stringify([model(), Object.entries(hidden())
-      .map(([name, cells]) => [name, [...cells].sort()]).filter(([, cells]) => cells.length).sort()]);
+    const key = () => JSON.stringify([model(), hidden.list()]);
 
     async function start() {
       const own = run = {};
@@ -383,7 +366,7 @@
       const buffer = await parts.checkpoint(`sum-${MOMENTS[model()]}`);
       // Stopped, or begun anew, while the weights came.
       if (own !== run) return;
-      const cells = Object.entries(hidden()).map(([name, set]) => [name, [...set]]);
+      const cells = hidden.list();
       const code = `(${askAll})((${defineTransformer})())`;
       const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
       const number = Math.min(4, Math.max(1, (navigator.hardwareConcurrency ?? 2) - 1));
@@ -518,14 +501,11 @@
       const src = sourceOf(a, b), maps = {};
       const tokens = model.greedyDecode(src, MAX_LENGTH);
       model.forward(src, tokens.slice(0, -1), {}, maps);
-      const heads = LAYERS.flatMap((layer) => maps[fill(MODULES.cross, { layer })]);
-      const mean = heads[0].map((row, query) => row.map((_, key) =>
-        heads.reduce((sum, head) => sum + head[query][key], 0) / heads.length));
       const text = written(tokens), right = rightAnswer(a, b);
       result.textContent = text;
       message.textContent = fill(text === right ? words.right : words.wrong,
         { sum: `${asText(a, b)} = ${text}`, right });
-      map.update(mean, { queries: tokens.slice(1).map((token) => LABELS[token]),
+      map.update(parts.meanOfHeads(maps), { queries: tokens.slice(1).map((token) => LABELS[token]),
         keys: src.map((token) => LABELS[token]), isHidden: () => false, isFuture: () => false,
         label: words.meanMap });
     }
