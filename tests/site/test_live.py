@@ -31,6 +31,7 @@ PAGES = [f"{page}.html" for page in FIGURES]
 PLACES = [(f"{page}.html", figure) for page in FIGURES for figure in FIGURES[page]]
 COPYING = ("book/08_copy.html", "fig-copy-attention")
 ADDING = ("book/09_addition.html", "fig-addition-cross")
+DECODING = ("book/07_inference.html", "fig-filters")
 MASKING = ("book/05_data.html", "fig-target-mask")
 SUMS = [f"sum-{moment}" for moment in stored.MOMENTS]
 MODELS = [*SUMS, *stored.COPIERS]
@@ -53,8 +54,8 @@ INPUTS = {
     "decode": ("source", ["2 3 4", "", "-1", "x"], "3 4 5"),
     "masks": ("row1", ["2", "", "x", "3 4 5 6 7 8 9"], "3 4"),
 }
-#: Where a widget shows what follows from its input.
-SHOWN = "[data-answer], [data-map], table"
+#: Where a widget shows what follows from its input, but for the answer.
+SHOWN = "[data-map], table"
 
 
 def find(page, figure):
@@ -181,7 +182,7 @@ def test_a_figure_that_could_not_be_loaded_says_so_and_can_be_tried_again(
 
 
 @every_figure
-def test_wrong_input_is_answered_and_changes_nothing(visit, name, figure):
+def test_wrong_input_is_answered_but_not_with_an_answer(visit, name, figure):
     started = visit()
     container = open_figure(started.open(name), figure)
     kind = kind_of(container)
@@ -194,10 +195,29 @@ def test_wrong_input_is_answered_and_changes_nothing(visit, name, figure):
         expect(field).to_have_attribute("aria-invalid", "true")
         expect(answer).to_be_visible()
         assert shown.all_inner_texts() == before
+        assert "".join(container.locator("[data-answer]").all_inner_texts()) == ""
     field = type_in(container, **{field_name: right})
     expect(field).not_to_have_attribute("aria-invalid", "true")
     expect(answer).to_have_count(0)
     assert shown.all_inner_texts() != before
+    assert started.troubles == []
+
+
+@every_figure
+def test_the_figure_comes_back_and_opens_again(visit, name, figure):
+    started = visit()
+    page = started.open(name)
+    for _ in range(2):
+        container = open_figure(page, figure)
+        shown = container.locator(SHOWN).all_inner_texts()
+        field_name, _, right = INPUTS[kind_of(container)]
+        type_in(container, **{field_name: right})
+        assert container.locator(SHOWN).all_inner_texts() != shown
+        container.get_by_role("button", name=TEXTS["all"]["back"]).click()
+        expect(container.locator("img")).to_be_visible()
+        expect(container.locator(".live-panel")).to_have_count(0)
+        expect(container.locator("[data-open]")).to_be_focused()
+    assert open_figure(page, figure).locator(SHOWN).all_inner_texts() == shown
     assert started.troubles == []
 
 
@@ -288,6 +308,8 @@ def test_each_map_is_one_stop_of_the_keyboard_and_arrows_move_inside(
         ("ArrowLeft", (1, 0)),
         ("ArrowUp", (0, 0)),
         ("ArrowUp", (0, 0)),
+        ("End", (0, 4 if name == ADDING[0] else 5)),
+        ("Home", (0, 0)),
     ]:
         page.keyboard.press(key)
         focused = grid.locator("button:focus")
@@ -415,6 +437,71 @@ def test_a_cell_that_is_pressed_is_hidden_from_the_model(adder):
     assert len(pressed(adder)) == 2
     # The tens do not see the units any more, and so not whether there is a carry.
     expect(answer).not_to_have_text("083")
+    adder.get_by_role("button", name=TEXTS["sum"]["undo"]).click()
+    expect(answer).to_have_text("083")
+    assert pressed(adder) == {}
+
+
+def test_what_a_cell_says_follows_what_is_hidden(adder):
+    type_in(adder, a="57", b="26")
+    cell = adder.locator("[data-map=cross] [data-row='1'][data-column='0']").first
+    for _ in range(3):
+        cell.click()
+        said = f"layer 0, head 0: {cell.get_attribute('aria-label')}"
+        expect(adder.get_by_text(said, exact=True)).to_be_visible()
+    adder.locator("input[value=encoder]").check()
+    expect(adder.get_by_text(TEXTS["sum"]["look"])).to_be_visible()
+
+
+def test_a_row_or_all_cells_are_hidden_at_once(adder):
+    type_in(adder, a="57", b="26")
+    cross = [f"decoder.layers.{layer}.cross_attention" for layer in range(2)]
+    for scope, rows in [("row", [1]), ("map", range(4))]:
+        adder.get_by_label(TEXTS["sum"]["choose"]).select_option(scope)
+        adder.locator("[data-map=cross] [data-row='1'][data-column='2']").first.click()
+        places = [list(p) for p in itertools.product(range(4), rows, range(5))]
+        assert pressed(adder) == dict.fromkeys(cross, places)
+        [written] = write("sum-1800", source_of(57, 26), cells=pressed(adder))
+        expect(adder.locator("[data-answer]")).to_have_text(digits(written))
+
+
+def test_tokens_are_written_one_at_a_time_and_by_the_reader(adder):
+    type_in(adder, a="57", b="26")
+    answer = adder.locator("[data-answer]")
+    step = adder.get_by_role("button", name=TEXTS["sum"]["step"])
+    step.click()
+    expect(answer).to_have_text("")
+    for so_far in ("0", "08", "083"):
+        adder.get_by_role("button", name=TEXTS["sum"]["next"]).click()
+        expect(answer).to_have_text(so_far)
+    adder.get_by_role("button", name=TEXTS["sum"]["next"]).click()
+    expect(step).to_be_visible()
+    instead = TEXTS["sum"]["instead"].format(place="the hundreds")
+    adder.get_by_label(instead).select_option(label="1")
+    src, forced = source_of(57, 26), torch.tensor([[START, 5]])
+    model = load("sum-1800")
+    while forced[0, -1] != END and forced.size(1) < 5:
+        logits = model(src, forced)[:, -1]
+        logits[:, PAD] = -torch.inf
+        forced = torch.cat([forced, logits.argmax(dim=-1, keepdim=True)], dim=1)
+    expect(answer).to_have_text(digits(forced[0].tolist()))
+    adder.get_by_role("button", name=TEXTS["sum"]["undo"]).click()
+    expect(answer).to_have_text("083")
+
+
+def test_units_are_taken_from_another_sum(adder):
+    type_in(adder, a="57", b="26")
+    adder.get_by_text(TEXTS["sum"]["transplant"]).click()
+    for place in (1, 4):
+        adder.locator(f"[name=place{place}]").check()
+    adder.locator("[name=c]").fill("52")
+    adder.locator("[name=d]").fill("21")
+    expect(adder.locator("[data-answer]")).to_have_text("073")
+    adder.locator("[name=d]").fill("210")
+    expect(adder.locator("[name=d]")).to_have_attribute("aria-invalid", "true")
+    adder.get_by_role("button", name=TEXTS["sum"]["undo"]).click()
+    expect(adder.locator("[data-answer]")).to_have_text("083")
+    expect(adder.locator("[name=place1]")).not_to_be_checked()
 
 
 def test_the_keyboard_keeps_its_place_where_the_answer_ends_early(adder):
@@ -445,6 +532,50 @@ def test_all_sums_are_counted_while_the_page_stays_usable(adder, moment):
         adder.page.wait_for_timeout(200)
     right = read_results("live")["right"][f"sum-{moment}"]
     assert adder.locator("[data-right]").inner_text() == str(right)
+    assert (
+        f"{right:,} – {moment:,} steps" in adder.get_by_role("list").all_inner_texts()
+    )
+    map_of_sums = adder.get_by_role("application")
+    map_of_sums.focus()
+    adder.page.keyboard.press("ArrowRight")
+    adder.page.keyboard.press("Enter")
+    expect(adder.locator("[name=b]")).to_have_value("27")
+
+
+# Chapter 7's copier in its widget
+
+
+def test_what_is_kept_and_drawn_is_what_the_package_keeps(visit):
+    name, figure = DECODING
+    container = open_figure(visit().open(name), figure)
+    words = TEXTS["decode"]
+    with torch.no_grad():
+        src = torch.tensor([[5, 9, 12, 7, 3, 10, 4, 8]])
+        logits = load("unsure")(src, torch.tensor([[START]]))[:, -1]
+    logits[:, PAD] = -torch.inf
+    shares = logits.softmax(dim=-1)[0]
+    for top_p, presses in [(0.8, 4), (0.9, 2), (0.95, 1)]:
+        slider = container.locator("[name=top_p]")
+        slider.press("End")
+        for _ in range(presses):
+            slider.press("ArrowLeft")
+        kept = Sampler(top_p=top_p).probabilities(logits)[0] > 0
+        said = words["kept"].format(
+            count=int(kept.sum()), total=14, share=f"{100 * shares[kept].sum():.1f} %"
+        )
+        expect(container.get_by_text(said)).to_be_visible()
+    slider.press("Home")
+    container.get_by_role("button", name=words["drawRest"]).click()
+    rows = container.locator("tbody tr").all_inner_texts()
+    greedy, beams = (
+        load("unsure").greedy_decode(src, 10, START, END),
+        load("unsure").beam_search(src, 10, START, END, 4),
+    )
+    for row, tokens in [(rows[0], greedy), (rows[1], beams.tokens), (rows[2], greedy)]:
+        names = [{END: "END"}.get(t, str(t)) for t in tokens[0, 1:].tolist()]
+        assert " ".join(names) in row
+    score = f"{beams.scores.item():.3f}".replace("-", "\N{MINUS SIGN}")
+    assert score in rows[1]
 
 
 # Chapter 5's masks in their widget

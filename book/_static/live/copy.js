@@ -18,26 +18,31 @@
       source: [5, 9, 12, 7, 3, 14],
       view: "cross",
       hidden: new parts.HiddenCells(),
-      inAllHeads: false,
+      inAllHeads: true,
+      /** Which cell is looked at: one of the maps, its row and its column. */
+      looked: null,
     };
 
     const form = parts.sourceForm({ words: isSmall ? { ...words, hint: words.hintSmall } : words,
-      value: state.source, longest: LONGEST, take });
+      value: state.source, longest: LONGEST, take,
+      refuse: () => { written.textContent = verdict.textContent = ""; } });
     const written = element("span", { "data-answer": true });
     const verdict = element("span");
     const places = element("ul", { class: "live-places", "aria-label": words.places });
     const heads = isSmall ? meanOfHeads(words) : allHeads(words, state, render);
     parts.mount(container, form,
-      element("p", { class: "live-message", role: "status" }, written, " ", verdict), places,
-      ...heads.nodes, parts.tries(words.try, isSmall ? words.triesSmall : words.tries),
+      element("p", { class: "live-message live-top", role: "status" }, written, " ", verdict), places,
+      ...heads.nodes, parts.tries(isSmall ? words.triesSmall : words.tries),
       ...(isSmall ? [parts.linked(words.more)] : []));
     render();
 
     function take(source) {
       // Sources of another length have other cells.
-      if (source.length !== state.source.length) state.hidden.clear();
+      const isCleared = state.hidden.count && source.length !== state.source.length;
+      if (isCleared) state.hidden.clear();
+      if (source.length !== state.source.length) state.looked = null;
       state.source = source;
-      render();
+      render(isCleared ? [words.cleared] : []);
     }
 
     /** What is written, `tokens`, after what is read, with every token's chance and all maps. */
@@ -52,13 +57,15 @@
       return { source, read, tokens, shares, maps };
     }
 
-    function render() {
+    function render(said = []) {
       const now = answer(state.hidden), right = [...now.source, END];
       const count = right.filter((token, at) => token === now.tokens[at]).length;
-      const said = [fill(count === right.length ? words.exact : words.inexact,
-        { count, total: right.length })];
+      said.push(fill(count === right.length ? words.exact : words.inexact,
+        { count, total: right.length }));
+      if (!now.tokens.includes(END)) said.push(words.stopped);
       if (state.hidden.count) {
-        said.push(fill(words.edited, { plain: symbolsOf(answer(new parts.HiddenCells()).tokens) }));
+        said.push(fill(words.edited, { changes: state.hidden.describe(words).join("; "),
+          plain: symbolsOf(answer(new parts.HiddenCells()).tokens) }));
       }
       written.textContent = symbolsOf(now.tokens);
       verdict.textContent = said.join(" ");
@@ -98,7 +105,6 @@
     let maps = [];
     const look = element("p", { class: "live-look" });
     const box = element("div", { class: "live-pairs" });
-    const count = element("p", { class: "live-hint" });
     const nodes = [
       parts.choice(words.view, words.views, state.view, (view) => {
         state.view = view;
@@ -107,26 +113,26 @@
       }),
       element("div", { class: "live-row" }, element("span", {}, words.hides),
         element("label", {}, element("input", { type: "checkbox", name: "in_all_heads",
-          onchange: (event) => { state.inAllHeads = event.target.checked; } }),
+          checked: state.inAllHeads, onchange: (event) => { state.inAllHeads = event.target.checked; } }),
         ` ${words.inAllHeads}`),
         element("button", { type: "button", onclick: () => {
           state.hidden.clear();
           change();
         } }, words.nothing)),
-      count, box, look,
+      box, look,
     ];
     const isFuture = (row, column) => state.view === "decoder" && column > row;
     build();
 
     function build() {
-      look.textContent = "";
+      state.looked = null;
       maps = LAYERS.flatMap((layer) => HEADS.map((head) => {
         const title = fill(words.mapTitle, { layer, head });
         const map = parts.headMap({ kind: state.view, layer, head, title,
           press: (row, column) => press(layer, head, row, column),
           look: (row, column) => {
-            const cell = map.node.querySelector(`[data-row="${row}"][data-column="${column}"]`);
-            look.textContent = `${title}: ${cell.getAttribute("aria-label")}`;
+            state.looked = { map, row, column };
+            renderLook();
           } });
         return { layer, head, ...map };
       }));
@@ -137,12 +143,16 @@
 
     function press(layer, head, row, column) {
       if (isFuture(row, column)) return;
-      const { view, hidden } = state;
-      const isHidden = hidden.has(moduleOf(view, layer), head, row, column);
-      for (const one of state.inAllHeads ? maps : [{ layer, head }]) {
-        hidden.set(moduleOf(view, one.layer), [one.head, row, column], !isHidden);
-      }
+      const heads = state.inAllHeads ? maps : [{ layer, head }];
+      state.hidden.toggle(heads.map((one) =>
+        [moduleOf(state.view, one.layer), one.head, row, column]));
       change();
+    }
+
+    function renderLook() {
+      const { map, row, column } = state.looked ?? {};
+      look.textContent = map ? `${map.title}: ${map.cell(row, column).getAttribute("aria-label")}`
+        : words.look;
     }
 
     function update(now) {
@@ -174,7 +184,7 @@
           label: fill(words.mapSay, { layer, head, view: words.views[view] }),
         });
       }
-      count.textContent = hidden.count ? fill(words.hidden, { count: hidden.count }) : "";
+      renderLook();
     }
     return { nodes, update };
   }

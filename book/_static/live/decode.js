@@ -43,11 +43,12 @@
     const chances = (logits) => parts.probabilities(logits, { temperature: state.temperature,
       topK: state.topK < NUM_CHOICES ? state.topK : null, topP: state.topP });
 
-    /** The log-probability per token. */
-    function scoreOf(tokens) {
+    /** The log-probability, as a whole and per token. */
+    function scoresOf(tokens) {
       const logits = logitsOf(tokens.slice(0, -1));
       const logs = tokens.map((token, at) => Math.log(parts.probabilities(logits[at])[token]));
-      return logs.reduce((sum, log) => sum + log, 0) / tokens.length;
+      const whole = logs.reduce((sum, log) => sum + log, 0);
+      return { whole, perToken: whole / tokens.length };
     }
 
     function verdictOn(tokens) {
@@ -85,13 +86,14 @@
     /** Goes on from the chosen prefix. What was written behind it is dropped. */
     function drawToken() {
       const prefix = state.tokens.slice(0, state.at);
-      const shares = chances(logitsOf(prefix).at(-1));
+      const logits = logitsOf(prefix).at(-1), shares = chances(logits);
       const token = parts.draw(shares, Math.random());
       state.tokens = [...prefix, token];
       state.rules = [...state.rules.slice(0, state.at), ruleName()];
       state.at = state.tokens.length;
       state.chosen = null;
-      state.said = fill(words.drawn, { token: nameOf(token), share: percent(shares[token]) });
+      state.said = fill(words.drawn, { token: nameOf(token), share: percent(shares[token]),
+        own: percent(parts.probabilities(logits)[token]) });
       if (isWhole(state.tokens)) keepAnswer();
     }
 
@@ -102,7 +104,7 @@
       state.drawn = [answer, ...state.drawn].slice(0, NUM_DRAWN);
       state.chosen = answer;
       state.at = 0;
-      state.said = `${verdictOn(tokens)} ${words.whole}`;
+      state.said = `${verdictOn(tokens)} ${words.complete}`;
     }
 
     function drawRest() {
@@ -119,7 +121,8 @@
 
     // ---- The page ----
 
-    const form = parts.sourceForm({ words, value: state.source, longest: LONGEST, take });
+    const form = parts.sourceForm({ words, value: state.source, longest: LONGEST, take,
+      refuse: () => { written.textContent = said.textContent = ""; } });
     const tiles = Array.from({ length: MAX_LENGTH }, (_, at) => {
       const name = element("strong"), share = element("small");
       const button = element("button", { type: "button",
@@ -158,7 +161,7 @@
         element("thead", {}, element("tr", {},
           ...words.columns.map((name) => element("th", { scope: "col" }, name)))),
         element("tbody", {}, ...rows.map(({ node }) => node))),
-      parts.tries(words.try, words.tries));
+      parts.tries(words.tries));
     take(state.source);
 
     function render() {
@@ -169,7 +172,7 @@
       const answers = [...state.searched, ...state.drawn];
       rows.forEach((row, at) => {
         const answer = answers[at];
-        row.update(answer && { answer, score: scoreOf(answer.tokens), right: [...state.source, END],
+        row.update(answer && { answer, ...scoresOf(answer.tokens), right: [...state.source, END],
           verdict: verdictOn(answer.tokens), isChosen: answer === state.chosen });
       });
     }
@@ -206,6 +209,8 @@
     }
   };
 
+  const withMinus = (score) => score.toFixed(3).replace("-", "\u2212");
+
   /** A row of the table, empty as long as there is no answer for it. */
   function answerRow(words, load) {
     let shown = null;
@@ -221,8 +226,10 @@
       cells[0].replaceChildren(...(row ? [
         ...shown.tokens.flatMap((token, at) => [
           element(token === row.right[at] ? "span" : "u", {}, nameOf(token)), " "]),
+        ...row.right.slice(shown.tokens.length).flatMap(() => [element("u", {}, "–"), " "]),
         element("small", {}, row.verdict)] : []));
-      cells[1].textContent = row ? row.score.toFixed(3).replace("-", "\u2212") : "";
+      cells[1].replaceChildren(...(row ? [withMinus(row.perToken), element("small", {},
+        fill(words.whole, { score: withMinus(row.whole) }))] : []));
     }
     return { node, update };
   }

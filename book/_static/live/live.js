@@ -41,11 +41,23 @@ const Live = {
       await Promise.all(
         ["texts", "transformer", "parts", container.dataset.live].map(Live.load));
       await Live.widgets[container.dataset.live](container);
+      status.textContent = "";
     } catch (error) {
-      container.classList.remove("live-open");
-      button.disabled = false;
+      Live.close(container);
       status.textContent = button.dataset.failed;
     }
+  },
+
+  /** The figure is what it was before. */
+  close(container) {
+    const button = container.querySelector("[data-open]");
+    const panel = container.querySelector(".live-panel");
+    panel?.dispatchEvent(new Event("close"));
+    panel?.remove();
+    for (const part of container.children) part.hidden = false;
+    container.classList.remove("live-open");
+    button.disabled = false;
+    button.focus();
   },
 };
 

@@ -71,7 +71,7 @@
       element("div", { class: "live-masks" },
         element("div", { class: "live-masks-side" }, form, rows, masks, problem),
         element("div", { class: "live-masks-main" }, positions, heading, mask)),
-      reading, leaking, legend(), parts.tries(words.try, words.tries));
+      reading, leaking, legend(), parts.tries(words.tries));
     render();
 
     function submit(event) {

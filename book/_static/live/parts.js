@@ -55,6 +55,12 @@
       return this.cells.get(module)?.has(String(place)) ?? false;
     }
 
+    /** How many of a kind of attention, in all layers. */
+    countIn(view) {
+      return LAYERS.reduce((sum, layer) =>
+        sum + (this.cells.get(moduleOf(view, layer))?.size ?? 0), 0);
+    }
+
     set(module, place, isHidden) {
       if (!this.cells.has(module)) this.cells.set(module, new Set());
       if (isHidden) this.cells.get(module).add(String(place));
@@ -66,7 +72,19 @@
     }
 
     get count() {
-      return this.list().reduce((sum, [, cells]) => sum + cells.length, 0);
+      return Object.keys(MODULES).reduce((sum, view) => sum + this.countIn(view), 0);
+    }
+
+    /** One phrase for each kind of attention in which cells are hidden. */
+    describe(words) {
+      return Object.keys(MODULES).filter((view) => this.countIn(view)).map((view) =>
+        fill(words.hidden, { view: words.views[view], count: this.countIn(view) }));
+    }
+
+    /** Hides all of `places`, each a module and a cell; shows them if all are hidden. */
+    toggle(places) {
+      const areHidden = places.every((place) => this.has(...place));
+      for (const [module, ...place] of places) this.set(module, place, !areHidden);
     }
 
     /** `[module, cells]` for every module that has any, in one order. */
@@ -91,15 +109,16 @@
 
   const percent = (share) => `${(100 * share).toFixed(share > 0.9995 ? 0 : 1)} %`;
 
-  /** Arrow keys move the focus inside a group that has one tab stop. */
+  /** Arrow keys, Home and End move the focus inside a group that has one tab stop. */
   function arrowKeys(event, buttons, columns) {
     const at = buttons.indexOf(event.target);
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-    if (at < 0 || !step) return;
+    const place = at % columns;
+    const step = { ArrowLeft: place > 0 ? -1 : 0, ArrowRight: place < columns - 1 ? 1 : 0,
+      ArrowUp: -columns, ArrowDown: columns, Home: -place, End: columns - 1 - place }[event.key];
+    if (at < 0 || step === undefined) return;
     event.preventDefault();
-    const isSameRow = Math.floor(at / columns) === Math.floor((at + step) / columns);
     const next = buttons[at + step];
-    if (!next || (Math.abs(step) === 1 && !isSameRow)) return;
+    if (!next) return;
     for (const button of buttons) button.tabIndex = -1;
     next.tabIndex = 0;
     next.focus();
@@ -215,7 +234,8 @@
         }
       });
     }
-    return { node, update };
+    const cell = (row, column) => buttons[row * shape.columns + column];
+    return { node, title, cell, update };
   }
 
   /** At least three symbols of the copying task, in a text with blanks or commas; else `null`. */
@@ -227,10 +247,10 @@
   }
 
   /**
-   * A form for a source. `take(symbols)` gets what was typed; the line below answers all else,
-   * and says what can be typed the rest of the time.
+   * A form for a source. `take(symbols)` gets what was typed; the line below answers all else
+   * after `refuse()`, and says what can be typed the rest of the time.
    */
-  function sourceForm({ words, value, longest, take }) {
+  function sourceForm({ words, value, longest, take, refuse }) {
     const id = uniqueId("source"), hintId = uniqueId("hint");
     const hint = element("p", { id: hintId, class: "live-hint", role: "status" }, words.hint);
     const field = element("input", { id, name: "source", type: "text", class: "live-source",
@@ -242,18 +262,25 @@
       if (symbols) field.removeAttribute("aria-invalid");
       else field.setAttribute("aria-invalid", "true");
       if (symbols) take(symbols);
+      else refuse();
     };
     return element("form", { onsubmit: read, onchange: read },
       element("div", { class: "live-row" }, element("label", { for: id }, words.source), field,
         element("button", { type: "submit" }, words.take)), hint);
   }
 
-  /** What to predict first and then to try; `*words*` are emphasised. */
-  function tries(heading, lines) {
+  /**
+   * What to predict first and then to try, `{ask, why}`; `*words*` are emphasised. What happens,
+   * and why, is folded.
+   */
+  function tries(lines) {
+    const words = Live.texts.all;
     const emphasised = (line) => line.split("*").map((piece, at) =>
       (at % 2 ? element("em", {}, piece) : piece));
-    return element("div", {}, element("p", { class: "live-heading" }, heading),
-      element("ol", {}, ...lines.map((line) => element("li", {}, ...emphasised(line)))));
+    return element("div", {}, element("p", { class: "live-heading" }, words.try),
+      element("ol", { class: "live-tries" }, ...lines.map(({ ask, why }) => element("li", {},
+        ...emphasised(ask), element("details", {}, element("summary", {}, words.compare),
+          element("p", {}, ...emphasised(why)))))));
   }
 
   /** A paragraph in which `[words](address)` is a link. */
@@ -263,13 +290,19 @@
       [piece, element("a", { href: pieces[at + 1] }, piece), ""][at % 3]));
   }
 
-  /** Show a widget in the place of the figure's image. */
+  /** Show a widget in the place of the figure's image, until the reader wants that again. */
   function mount(container, ...children) {
-    for (const part of [...container.children]) part.hidden = true;
-    const panel = element("div", { class: "live-panel", tabindex: -1 }, ...children);
+    const words = Live.texts.all;
+    const panel = element("div", { class: "live-panel", role: "group", tabindex: -1,
+      "aria-label": container.querySelector("[data-open]").textContent }, ...children,
+    element("div", { class: "live-row" },
+      element("button", { type: "button", onclick: () => Live.close(container) }, words.back),
+      element("span", { class: "live-look" }, words.note)));
+    for (const part of container.children) part.hidden = true;
     container.append(panel);
-    // The button that had the focus is gone.
+    // The button that had the focus is gone, and stood below a figure that may be high.
     panel.focus({ preventScroll: true });
+    if (panel.getBoundingClientRect().top < 0) panel.scrollIntoView();
   }
 
   Live.parts = {

@@ -11,6 +11,7 @@
   const BARS = LABELS.map((label, token) => (token === PAD ? undefined : label));
   const ROWS = { cross: 4, encoder: 5, decoder: 4 }, COLUMNS = { cross: 5, encoder: 5, decoder: 4 };
 
+  const withCommas = (number) => number.toLocaleString("en");
   const digits = (number) => [Math.floor(number / 10), number % 10];
   const sourceOf = (a, b) => {
     const [first, second] = [a, b].map((number) => digits(number).map((digit) => ZERO + digit));
@@ -21,13 +22,14 @@
   const asText = (a, b) => [a, b].map((number) => String(number).padStart(2, "0")).join(" + ");
   const rightAnswer = (a, b) => String(a + b).padStart(3, "0");
   const readNumber = (field) =>
-    (/^\d{1,2}$/.test(field.value.trim()) ? Number(field.value) : null);
+    (/^0*\d{1,2}$/.test(field.value.trim()) ? Number(field.value) : null);
 
-  /** The two fields of a sum. `report(a, b)` gets whole numbers from 0 to 99, else `null`. */
-  function sumFields(words, names, [a, b]) {
-    const fields = [[words.first, a], [words.second, b]].map(([label, value], at) =>
+  /** The two fields of a sum. `read()` gives whole numbers from 0 to 99, else `null`. */
+  function sumFields(labels, names, numbers) {
+    const fields = labels.map((label, at) =>
       element("input", { class: "live-number", name: names[at], "aria-label": label,
-        inputmode: "numeric", autocomplete: "off", maxlength: 3, value }));
+        type: "text", inputmode: "numeric", autocomplete: "off", maxlength: 3,
+        value: numbers[at], onfocus: ({ target }) => target.select() }));
     const read = () => {
       const numbers = fields.map(readNumber);
       fields.forEach((field, at) => {
@@ -60,6 +62,8 @@
       inAllHeads: true,
       other: [12, 49],
       transplanted: new Set(),
+      /** Which cell is looked at: one of `maps`, its row and its column. */
+      looked: null,
     };
     let model = await parts.model(`sum-${MOMENTS[state.moment]}`);
 
@@ -83,40 +87,48 @@
 
     // ---- The page ----
 
-    const fields = sumFields(words, ["a", "b"], state.sum);
+    const fields = sumFields([words.first, words.second], ["a", "b"], state.sum);
     const message = element("p", { class: "live-message", role: "status" });
     const result = element("output", { "data-answer": true, class: "live-answer" });
     const step = element("button", { type: "button", onclick: writeOne }, words.step);
-    const form = element("form", { class: "live-row", onsubmit: submit }, fields.fields[0], "+",
-      fields.fields[1], element("button", { type: "submit" }, words.ask), "=", result, step);
+    const undo = element("button", { type: "button", onclick: undoAll }, words.undo);
+    const form = element("form", { class: "live-row", onsubmit: submit, onchange: submit },
+      fields.fields[0], "+", fields.fields[1],
+      element("button", { type: "submit" }, words.ask), "=", result, step, undo);
     const tokens = element("div", { class: "live-tokens" });
     const moment = parts.slider({ name: "moment", label: words.moment, min: 0,
       max: MOMENTS.length - 1, step: 1, value: state.moment,
-      show: (at) => fill(words.steps, { steps: MOMENTS[at] }), change: changeMoment });
+      show: (at) => fill(words.steps, { steps: withCommas(MOMENTS[at]) }), change: changeMoment });
     const chancesHeading = element("p", { class: "live-heading" });
     const chances = parts.bars();
     const look = element("p", { class: "live-look" });
     const maps = LAYERS.flatMap((layer) => HEADS.map((head) => ({ layer, head, map: null })));
     const mapBox = element("div", { class: "live-maps" });
-    const count = element("span");
+    const transplants = words.places.map((place, at) => element("input", {
+      type: "checkbox", name: `place${at}`, onchange: ({ target }) => {
+        if (target.checked) state.transplanted.add(at);
+        else state.transplanted.delete(at);
+        render();
+      } }));
     const allSums = sumsMap(words, { ask: (a, b) => ask([a, b]), model: () => state.moment,
       hidden: state.hidden });
 
-    parts.mount(container, form, message, tokens, moment,
+    parts.mount(container, element("div", { class: "live-top" }, form, message), tokens, moment,
       element("div", {}, chancesHeading, chances.node),
       parts.choice(words.view, words.views, state.view, (view) => {
-        state.view = view;
+        Object.assign(state, { view, looked: null });
         buildMaps();
         render();
-      }), mapBox, look,
+      }),
       element("div", { class: "live-row" },
         element("span", {}, words.choose), chooser(words.choose, words.scopes, "scope"),
         element("span", {}, words.where),
         chooser(words.where, { all: words.heads.all, one: words.heads.one }, "inAllHeads",
-          (value) => value === "all"),
-        element("button", { type: "button", onclick: hideNothing }, words.nothing), count),
-      transplant(), allSums.node,
-      parts.tries(words.try, words.tries), element("p", { class: "live-look" }, words.stored));
+          (value) => value === "all")),
+      mapBox, look, transplant(), allSums.node, parts.tries(words.tries),
+      element("p", { class: "live-look" }, words.stored));
+    // The workers are not part of what is removed with the widget.
+    container.querySelector(".live-panel").addEventListener("close", allSums.stop);
     buildMaps();
     render();
 
@@ -127,46 +139,42 @@
     }
 
     function transplant() {
-      const other = sumFields(words, ["c", "d"], state.other);
+      const other = sumFields([words.otherFirst, words.otherSecond], ["c", "d"], state.other);
+      const wrong = element("p", { class: "live-look", role: "status" });
       const change = () => {
         const numbers = other.read();
-        if (numbers === null) message.textContent = words.wrongInput;
-        else state.other = numbers;
-        if (numbers !== null) render();
+        wrong.textContent = numbers === null ? words.wrongInput : "";
+        if (numbers === null) return;
+        state.other = numbers;
+        render();
       };
-      other.fields.forEach((field) => field.addEventListener("change", change));
+      other.fields.forEach((field) => field.addEventListener("input", change));
       return element("details", {}, element("summary", {}, words.transplant),
         element("p", {}, words.transplantExplain),
         element("div", { class: "live-row" },
-          ...words.places.map((place, at) => element("label", {},
-            element("input", { type: "checkbox", name: `place${at}`, onchange: (event) => {
-              if (event.target.checked) state.transplanted.add(at);
-              else state.transplanted.delete(at);
-              render();
-            } }), ` ${place}`)),
-          words.other, other.fields[0], "+", other.fields[1]));
+          ...words.places.map((place, at) => element("label", {}, transplants[at], ` ${place}`)),
+          words.other, other.fields[0], "+", other.fields[1]), wrong);
     }
 
     function submit(event) {
       event.preventDefault();
       const numbers = fields.read();
-      if (numbers === null) message.textContent = words.wrongInput;
+      if (numbers === null) refuse();
       else ask(numbers);
+    }
+
+    function refuse() {
+      message.textContent = words.wrongInput;
+      result.textContent = "";
     }
 
     function ask(numbers) {
       Object.assign(state, { sum: numbers, forced: {}, shown: Infinity, place: 0 });
-      fields.write(numbers);
       render();
     }
 
     function writeOne() {
-      const numbers = fields.read();
-      if (numbers === null) {
-        message.textContent = words.wrongInput;
-        return;
-      }
-      if (String(numbers) !== String(state.sum)) ask(numbers);
+      if (fields.read() === null) return;
       const isWhole = state.shown >= answer().tokens.length - 1;
       state.shown = isWhole ? 0 : state.shown + 1;
       if (isWhole) state.forced = {};
@@ -186,24 +194,35 @@
     function press(layer, head, row, column) {
       const { view, scope, inAllHeads } = state;
       if (isFuture(row, column)) return;
-      const isHidden = state.hidden.has(moduleOf(view, layer), head, row, column);
-      for (const one of inAllHeads ? LAYERS : [layer]) {
-        for (const other of inAllHeads ? HEADS : [head]) {
-          for (let query = 0; query < ROWS[view]; query++) {
-            for (let key = 0; key < COLUMNS[view]; key++) {
-              const isMeant = !isFuture(query, key)
-                && (scope === "map" || (query === row && (scope === "row" || key === column)));
-              if (isMeant) state.hidden.set(moduleOf(view, one), [other, query, key], !isHidden);
-            }
-          }
-        }
-      }
+      const all = (length) => Array.from({ length }, (_, at) => at);
+      const queries = scope === "map" ? all(ROWS[view]) : [row];
+      const keys = scope === "cell" ? [column] : all(COLUMNS[view]);
+      const places = (inAllHeads ? LAYERS : [layer]).flatMap((one) =>
+        (inAllHeads ? HEADS : [head]).flatMap((other) => queries.flatMap((query) =>
+          keys.filter((key) => !isFuture(query, key))
+            .map((key) => [moduleOf(view, one), other, query, key]))));
+      state.hidden.toggle(places);
       render();
     }
 
-    function hideNothing() {
+    function undoAll() {
       state.hidden.clear();
+      state.transplanted.clear();
+      state.forced = {};
+      transplants.forEach((box) => { box.checked = false; });
       render();
+    }
+
+    /** What the reader has changed, in phrases. */
+    function changes() {
+      const forced = Object.keys(state.forced).map((position) => words.written[position - 1]);
+      const taken = [...state.transplanted].sort().map((at) => words.places[at]);
+      return [
+        ...state.hidden.describe(words),
+        ...(taken.length ? [fill(words.taken, { places: taken.join(", "),
+          sum: asText(...state.other) })] : []),
+        ...(forced.length ? [fill(words.forced, { places: forced.join(", ") })] : []),
+      ];
     }
 
     function isFuture(row, column) {
@@ -217,9 +236,8 @@
           title: fill(words.mapTitle, { layer, head }),
           press: (row, column) => press(layer, head, row, column),
           look: (row, column) => {
-            look.textContent = `${fill(words.mapTitle, { layer, head })}: `
-              + one.map.node.querySelector(`[data-row="${row}"][data-column="${column}"]`)
-                .getAttribute("aria-label");
+            state.looked = { map: one.map, row, column };
+            renderLook();
           } });
         return one.map.node;
       }));
@@ -234,9 +252,17 @@
       renderMessage(now, shown, isWhole);
       renderChances(now);
       renderMaps(now, isWhole ? Infinity : state.shown);
-      const total = state.hidden.count;
-      count.textContent = total ? fill(words.hidden, { count: total }) : "";
+      renderLook();
+      // What was typed and refused is not what is shown.
+      fields.write(state.sum);
+      undo.disabled = changes().length === 0;
       allSums.update();
+    }
+
+    function renderLook() {
+      const { map, row, column } = state.looked ?? {};
+      look.textContent = map ? `${map.title}: ${map.cell(row, column).getAttribute("aria-label")}`
+        : words.look;
     }
 
     function renderTokens({ tokens: all, shares }, shown) {
@@ -247,6 +273,8 @@
         const name = token === END ? "END" : LABELS[token];
         return element("div", { class: `live-token ${state.forced[position] ? "live-forced" : ""}` },
           element("button", { type: "button", "aria-current": at === state.place && "true",
+            "aria-label": fill(isShown ? words.tokenSay : words.unwritten,
+              { place: words.written[at], token: name, share: percent(share[token]) }),
             onclick: () => { state.place = at; render(); } },
           element("strong", {}, isShown ? name : "?"),
           element("small", {}, isShown ? percent(share[token]) : " ")),
@@ -285,12 +313,14 @@
           ? words.right : words.wrong, { sum, right }));
       } else {
         const share = now.shares[state.shown], best = parts.likeliest(share);
-        said.push(fill(words.unfinished, { sum, next: best === END ? "END" : LABELS[best],
+        said.push(fill(state.shown ? words.unfinished : words.begin, { sum, next: best === END ? "END" : LABELS[best],
           share: percent(share[best]) }));
       }
-      const isEdited = state.hidden.count
-        || state.transplanted.size || Object.keys(state.forced).length;
-      if (isEdited) said.push(fill(words.edited, { plain: written(answer(true).tokens) }));
+      const changed = changes();
+      if (changed.length) {
+        said.push(fill(words.edited,
+          { changes: changed.join("; "), plain: written(answer(true).tokens) }));
+      }
       message.textContent = said.join(" ");
       step.textContent = isWhole ? words.step : words.next;
     }
@@ -298,8 +328,8 @@
     function renderChances({ tokens: all, shares }) {
       const prefix = ["START", ...all.slice(1, state.place + 1).map((token) => LABELS[token])].join(" ");
       const share = shares[state.place];
-      const best = share.map((value, token) => [value, token]).sort((a, b) => b[0] - a[0])
-        .slice(0, 3).map(([value, token]) => `${LABELS[token]} ${percent(value)}`).join(", ");
+      const best = share.map((value, token) => [value, token])
+        .filter(([value]) => value >= 0.0005).sort((a, b) => b[0] - a[0]).slice(0, 3).map(([value, token]) => `${LABELS[token]} ${percent(value)}`).join(", ");
       chancesHeading.textContent = fill(words.chances, { prefix });
       chances.update(share, { labels: BARS, chosen: all[state.place + 1],
         label: fill(words.chancesSay, { prefix, best }) });
@@ -340,19 +370,20 @@
 
   /** All 10,000 sums, asked by workers, so that the page stays usable. */
   function sumsMap(words, { ask, model, hidden }) {
-    const SIZE = 100;
+    const SIZE = 100, NUM_KEPT = 5;
     const verdicts = new Uint8Array(SIZE * SIZE); // 0: not asked, 1: right, 2: wrong
-    let workers = [], point = [57, 26], asked = null, run = null;
+    let workers = [], point = [57, 26], asked = null, run = null, finished = [];
     const button = element("button", { type: "button", onclick: () => (run ? stop() : start()) });
-    const right = element("strong", { "data-right": true });
-    const summary = element("p", {}, right, " ", words.allRight);
+    const right = element("strong", { "data-right": true }), total = element("span");
+    const summary = element("p", {}, right, " ", total);
+    const log = element("ul", { class: "live-finished" });
     const said = element("p", { class: "live-look", role: "status" });
     const canvas = element("canvas", { width: SIZE, height: SIZE, tabindex: 0, role: "application",
       "aria-label": words.allMap, onclick: choose, onmousemove: hover, onkeydown: move,
       onfocus: () => show() });
     const results = element("div", { class: "live-all", hidden: true }, canvas,
-      element("div", {}, summary, said));
-    const node = element("div", {}, button, results);
+      element("div", {}, summary, element("p", { class: "live-look" }, words.allLegend), said));
+    const node = element("div", {}, button, results, log);
     button.textContent = words.all;
 
     const key = () => JSON.stringify([model(), hidden.list()]);
@@ -386,7 +417,12 @@
 
     function finish() {
       stop();
-      said.textContent = `${right.textContent} ${words.allRight}.`;
+      said.textContent = words.allDone;
+      const conditions = [fill(words.steps, { steps: withCommas(MOMENTS[model()]) }),
+        ...hidden.describe(words)];
+      const count = withCommas(Number(right.textContent));
+      finished = [`${count} – ${conditions.join("; ")}`, ...finished].slice(0, NUM_KEPT);
+      log.replaceChildren(...finished.map((one) => element("li", {}, one)));
     }
 
     function stop() {
@@ -414,6 +450,8 @@
       verdicts.forEach((verdict, at) => picture.data.set([...colors[verdict], 255], 4 * at));
       context.putImageData(picture, 0, 0);
       right.textContent = verdicts.filter((verdict) => verdict === 1).length;
+      total.textContent = fill(words.allRight,
+        { asked: withCommas(verdicts.filter((verdict) => verdict).length) });
     }
 
     function show() {
@@ -449,7 +487,7 @@
       show();
     }
 
-    return { node, update };
+    return { node, update, stop };
   }
 
   /**
@@ -481,20 +519,22 @@
   /** The preface: a sum, its answer, and one map. */
   async function small(container, words) {
     const model = await parts.model(`sum-${MOMENTS.at(-1)}`);
-    const fields = sumFields(words, ["a", "b"], [57, 26]);
+    const fields = sumFields([words.first, words.second], ["a", "b"], [57, 26]);
     const result = element("output", { "data-answer": true, class: "live-answer" });
     const message = element("p", { class: "live-message", role: "status" });
     const map = parts.headMap({ kind: "cross", layer: "mean", head: "mean", title: words.meanMap });
     const submit = (event) => {
       event?.preventDefault();
       const numbers = fields.read();
-      if (numbers === null) message.textContent = words.wrongInput;
-      else answer(numbers);
+      if (numbers) return answer(numbers);
+      message.textContent = words.wrongInput;
+      result.textContent = "";
     };
-    parts.mount(container, element("form", { class: "live-row", onsubmit: submit },
-      fields.fields[0], "+", fields.fields[1],
-      element("button", { type: "submit" }, words.ask), "=", result), message, map.node,
-    parts.linked(words.more));
+    parts.mount(container,
+      element("form", { class: "live-row", onsubmit: submit, onchange: submit },
+        fields.fields[0], "+", fields.fields[1],
+        element("button", { type: "submit" }, words.ask), "=", result),
+      message, map.node, element("p", {}, words.about), parts.linked(words.more));
     submit();
 
     function answer([a, b]) {
