@@ -3,7 +3,7 @@
 `make site-test` builds first. The pages lie under the path of their public address, and a
 wrong address gets the page that is meant for it, as on GitHub Pages.
 
-`BROWSER=firefox make site-test` looks with another browser, if it is installed.
+`BROWSER=firefox pytest tests/site/test_live.py` tries the figures in another browser.
 """
 
 import http.server
@@ -41,6 +41,8 @@ def is_page(path):
 PAGES = sorted(
     path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if is_page(path)
 )
+#: Firefox can be told neither of paper, of colours nor of scripts, and measures no shift.
+chromium_only = pytest.mark.skipif(BROWSER == "firefox", reason="Chromium only")
 CHAPTERS = [f"book/{path.stem}.html" for path in sorted(ROOT.glob("book/*.ipynb"))]
 
 

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from conftest import HTML, ROOT
+from conftest import HTML, ROOT, chromium_only
 from live import FIGURES
 from playwright.sync_api import expect
 
@@ -115,6 +115,7 @@ def test_a_figure_opens_without_trouble(visit, from_disk, name, figure, offline,
     assert container.locator(".live-panel :focus").count() == 1
 
 
+@chromium_only
 @every_figure
 @pytest.mark.parametrize("width", [360, 412, 600, 1280])
 def test_nothing_moves_when_a_figure_opens(visit, name, figure, width):
@@ -154,6 +155,7 @@ def test_before_the_reader_asks_only_what_can_open_is_loaded(visit, name):
     assert loaded == ({"live.js", "live.css"} if name in PAGES else set())
 
 
+@chromium_only
 @every_figure
 def test_without_scripts_there_is_the_figure_and_no_button(visit, name, figure):
     page = visit(java_script_enabled=False).open(name)
@@ -162,6 +164,7 @@ def test_without_scripts_there_is_the_figure_and_no_button(visit, name, figure):
     expect(container.locator("[data-open]")).to_be_hidden()
 
 
+@chromium_only
 @every_figure
 def test_on_paper_there_is_the_figure_whether_it_is_open_or_not(visit, name, figure):
     page = visit().open(name)
@@ -234,6 +237,7 @@ def test_the_figure_comes_back_and_opens_again(visit, name, figure):
     assert started.troubles == []
 
 
+@chromium_only
 @every_figure
 @light_and_dark
 def test_axe_finds_nothing_before_and_in_use(visit, name, figure, color_scheme, width):
