@@ -39,8 +39,8 @@ def read_model(name: str) -> Transformer:
     """A model that the book has trained and stores in the package, in evaluation mode.
 
     Args:
-        name: `copy`, which copies as in chapter 8, or `sum-1800`, which adds as in chapter 9,
-            after all of its steps.
+        name: `copy`, which copies as in chapter 8, or `sum-1800`, which adds as in
+            chapter 9, after all of its steps.
     """
     path = resources.files("transformer") / "results" / f"{name}.safetensors"
     with resources.as_file(path) as file:
