@@ -177,8 +177,8 @@ site-extras: $(READY)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  $(BIN)/playwright install chromium
 
-# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-live,
-# benchmark-book
+# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
+# benchmark-live, benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 
