@@ -13,7 +13,7 @@ from benchmarks.parts import RECIPE
 from transformer import END, PAD, START, AdditionTask, load_checkpoint
 from transformer.decoding import decode_uncached
 from transformer.intervention import edit_attention
-from transformer.notebook import read_results
+from transformer.notebook import read_model, read_results
 from transformer.observation import record_attention
 from transformer.sampling import Sampler
 
@@ -43,6 +43,14 @@ def test_the_package_loads_a_stored_model_in_float16(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stored_model_is_the_one_that_was_counted(name):
     assert STORED["sha256"][name] == live.digest(name)
+
+
+@pytest.mark.parametrize("name", live.PACKAGED)
+def test_the_package_brings_the_same_model_along(name):
+    stored, packaged = live.load(name), read_model(name)
+    assert packaged.config == stored.config
+    for weight, other in zip(packaged.parameters(), stored.parameters(), strict=True):
+        assert torch.equal(weight, other)
 
 
 def test_the_adding_models_are_stored_at_the_exams_of_chapter_9():
