@@ -413,6 +413,23 @@ def test_the_slider_asks_the_model_of_that_moment(adder, moment):
         expect(adder.locator("[data-answer]")).to_have_text(digits(written))
 
 
+def test_a_moment_that_could_not_be_loaded_says_so_and_can_be_tried_again(adder):
+    page = adder.page
+    page.route("**/weights/sum-100.js*", lambda route: route.abort())
+    move_to(adder, 100)
+    failed = adder.get_by_role("status").filter(has_text=TEXTS["open"]["failed"])
+    expect(failed).to_be_visible()
+    expect(adder.locator("[data-answer]")).to_have_text("")
+    adder.get_by_role("button", name=TEXTS["sum"]["all"]).click()
+    expect(failed).to_have_count(2)
+    page.unroute_all()
+    move_to(adder, 1800)
+    expect(adder.locator("[data-answer]")).to_have_text("083")
+    move_to(adder, 100)
+    [written] = write("sum-100", source_of(57, 26))
+    expect(adder.locator("[data-answer]")).to_have_text(digits(written))
+
+
 def test_the_moments_answer_differently_until_all_sums_are_right():
     for a, b in TELLING:
         answers = [digits(write(name, source_of(a, b))[0]) for name in SUMS]

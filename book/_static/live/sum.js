@@ -184,11 +184,16 @@
 
     async function changeMoment(at) {
       state.moment = at;
-      const loaded = await parts.model(`sum-${MOMENTS[at]}`);
+      const loaded = await parts.model(`sum-${MOMENTS[at]}`).catch(() => null);
       // The slider may have moved on while these weights came.
       if (at !== state.moment) return;
-      model = loaded;
-      render();
+      if (loaded) {
+        model = loaded;
+        render();
+      } else {
+        message.textContent = Live.texts.open.failed;
+        result.textContent = "";
+      }
     }
 
     function press(layer, head, row, column) {
@@ -394,9 +399,14 @@
       verdicts.fill(0);
       results.hidden = false;
       button.textContent = words.stop;
-      const buffer = await parts.checkpoint(`sum-${MOMENTS[model()]}`);
+      const buffer = await parts.checkpoint(`sum-${MOMENTS[model()]}`).catch(() => null);
       // Stopped, or begun anew, while the weights came.
       if (own !== run) return;
+      if (!buffer) {
+        stop();
+        said.textContent = Live.texts.open.failed;
+        return;
+      }
       const cells = hidden.list();
       const code = `(${askAll})((${defineTransformer})())`;
       const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
