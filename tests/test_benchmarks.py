@@ -172,6 +172,16 @@ def test_a_claim_that_comes_out_differently_contradicts():
     plain, same, other = outcomes(1.0, 2.0, -1.0)
     assert rounding.contradictions(plain, same) == []
     assert rounding.contradictions(plain, other) == ["a > b"]
+    # The other branch of an `if`.
+    elsewhere = rounding.Outcome([], [{"claim": "a > c", "holds": False}], [])
+    assert rounding.contradictions(plain, elsewhere) == []
+
+
+def test_what_was_not_run_again_stays_stored():
+    stored = [{"subject": "a", "runs": 1}, {"subject": "gone"}, {"subject": "c"}]
+    new = [{"subject": "a", "runs": 2}, {"subject": "b"}]
+    expected = [{"subject": "a", "runs": 2}, {"subject": "b"}, {"subject": "c"}]
+    assert rounding.updated(stored, new, ["a", "b", "c", "d"]) == expected
 
 
 def test_every_condition_changes_one_variable_and_has_its_own_name():
