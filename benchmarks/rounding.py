@@ -346,7 +346,9 @@ def main() -> int:
     is_sound = report(summaries)
     if asked.store:
         kept = updated(read_results("rounding")["subjects"], summaries, every_subject)
-        write_results("rounding", ["torch", "numpy"], {"noise": NOISE, "subjects": kept})
+        write_results(
+            "rounding", ["torch", "numpy"], {"noise": NOISE, "subjects": kept}
+        )
     return 0 if is_sound else 1
 
 
