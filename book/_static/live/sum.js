@@ -42,7 +42,8 @@
       fields.forEach((field, at) => { field.value = numbers[at]; });
       read();
     };
-    return { fields, read, write };
+    const isFocused = () => fields.includes(document.activeElement);
+    return { fields, read, write, isFocused };
   }
 
   Live.widgets.sum = async (container) => {
@@ -255,8 +256,8 @@
       renderChances(now);
       renderMaps(now, isWhole ? Infinity : state.shown);
       line.render();
-      // What was typed and refused is not what is shown.
-      fields.write(state.sum);
+      // What was typed and refused is not what is shown. Weights may come while one types.
+      if (!fields.isFocused()) fields.write(state.sum);
       allSums.update();
     }
 
