@@ -16,17 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.optim import Adam
 
 from benchmarks.learning import SMALL
 from benchmarks.measure import RESULTS, write_results
-from benchmarks.parts import RECIPE, start
+from benchmarks.parts import RECIPE, count_right, start
 from transformer import (
     END,
     PAD,
     START,
-    AdditionTask,
     CopyTask,
     Transformer,
     load_checkpoint,
@@ -79,24 +77,16 @@ def load(name: str) -> Transformer:
     return load_checkpoint(FILES / f"{name}.safetensors").float()
 
 
-def count_right(name: str) -> int:
+def count_exact(name: str) -> int:
     """How many of all 10,000 sums, or of 1,000 fresh sources, the file answers exactly."""
     model = load(name)
-    if name in COPIERS:
-        task = CopyTask(vocab_size=15, min_length=3, max_length=8)
-        batch = task.sample(1_000, torch.Generator().manual_seed(1))
-        tokens = model.greedy_decode(batch.src, 10, START, END)
-        tokens = torch.nn.functional.pad(tokens, (0, 10 - tokens.size(1)), value=PAD)
-        return int((tokens[:, 1:] == batch.tgt_out).all(dim=1).sum())
-    return int(right_sums(model).sum())
-
-
-def right_sums(model: Transformer) -> Tensor:
-    """Of all 10,000 pairs, which sums are right: `[10000]`."""
-    task = AdditionTask(num_digits=2)
-    pairs = task.all_pairs()
-    decoded = model.greedy_decode(task.make_batch(pairs).src, 5, START, END)
-    return task.read_sums(decoded) == pairs.sum(dim=1)
+    if name not in COPIERS:
+        return count_right(model)["sums"]
+    task = CopyTask(vocab_size=15, min_length=3, max_length=8)
+    batch = task.sample(1_000, torch.Generator().manual_seed(1))
+    tokens = model.greedy_decode(batch.src, 10, START, END)
+    tokens = torch.nn.functional.pad(tokens, (0, 10 - tokens.size(1)), value=PAD)
+    return int((tokens[:, 1:] == batch.tgt_out).all(dim=1).sum())
 
 
 def digest(name: str) -> str:
@@ -117,7 +107,7 @@ def main() -> None:
         save_checkpoint(stored.half(), FILES / f"{name}.safetensors")
         if name in PACKAGED:
             shutil.copy(FILES / f"{name}.safetensors", RESULTS)
-        right[name] = count_right(name)
+        right[name] = count_exact(name)
         print(name, right[name], flush=True)
     results = {
         "right": right,

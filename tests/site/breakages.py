@@ -309,7 +309,7 @@ BREAKAGES = [
     Breakage(
         "a cell that says what it said before",
         "_static/live/sum.js",
-        r"      renderLook\(\);\n      //",
+        r"      line\.render\(\);\n      //",
         "      //",
         "test_live.py::test_what_a_cell_says_follows_what_is_hidden",
     ),
@@ -323,8 +323,8 @@ BREAKAGES = [
     Breakage(
         "a widget that has too little room",
         "_static/live/live.css",
-        r"--live-room: 90\.5rem",
-        "--live-room: 10rem",
+        r"--wide: 90\.5rem",
+        "--wide: 10rem",
         f"test_live.py::test_nothing_moves_when_a_figure_opens[1280-{FIGURE}]",
     ),
     Breakage(

@@ -413,6 +413,22 @@ def test_the_slider_asks_the_model_of_that_moment(adder, moment):
         expect(adder.locator("[data-answer]")).to_have_text(digits(written))
 
 
+def test_weights_that_come_late_leave_what_is_being_typed(adder):
+    held = []
+    adder.page.route("**/weights/sum-200.js*", lambda route: held.append(route))
+    with adder.page.expect_request("**/weights/sum-200.js*"):
+        move_to(adder, 200)
+    field = adder.locator("[name=a]")
+    field.fill("38")
+    held.pop().continue_()
+    [written] = write("sum-200", source_of(57, 26))
+    expect(adder.locator("[data-answer]")).to_have_text(digits(written))
+    expect(field).to_have_value("38")
+    type_in(adder, b="78")
+    [written] = write("sum-200", source_of(38, 78))
+    expect(adder.locator("[data-answer]")).to_have_text(digits(written))
+
+
 def test_a_moment_that_could_not_be_loaded_says_so_and_can_be_tried_again(adder):
     page = adder.page
     page.route("**/weights/sum-100.js*", lambda route: route.abort())
@@ -420,6 +436,9 @@ def test_a_moment_that_could_not_be_loaded_says_so_and_can_be_tried_again(adder)
     failed = adder.get_by_role("status").filter(has_text=TEXTS["open"]["failed"])
     expect(failed).to_be_visible()
     expect(adder.locator("[data-answer]")).to_have_text("")
+    adder.locator("[data-map] button").first.click()
+    expect(adder.locator("[data-answer]")).to_have_text("")
+    adder.get_by_role("button", name=TEXTS["sum"]["undo"]).click()
     adder.get_by_role("button", name=TEXTS["sum"]["all"]).click()
     expect(failed).to_have_count(2)
     page.unroute_all()

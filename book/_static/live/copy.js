@@ -19,8 +19,6 @@
       view: "cross",
       hidden: new parts.HiddenCells(),
       inAllHeads: true,
-      /** Which cell is looked at: one of the maps, its row and its column. */
-      looked: null,
     };
 
     const form = parts.sourceForm({ words: isSmall ? { ...words, hint: words.hintSmall } : words,
@@ -40,7 +38,7 @@
       // Sources of another length have other cells.
       const isCleared = state.hidden.count && source.length !== state.source.length;
       if (isCleared) state.hidden.clear();
-      if (source.length !== state.source.length) state.looked = null;
+      if (source.length !== state.source.length) heads.clear();
       state.source = source;
       render(isCleared ? [words.cleared] : []);
     }
@@ -94,7 +92,7 @@
         keys: source.map(labelOf), isHidden: () => false,
         isFuture: (row) => row >= tokens.length, label: words.meanMap });
     }
-    return { nodes: [map.node], update };
+    return { nodes: [map.node], update, clear: () => {} };
   }
 
   /** Rows and columns that a longer answer would have keep their room. */
@@ -103,7 +101,7 @@
   /** Chapter 8: every head of the chosen kind of attention; a click hides a cell. */
   function allHeads(words, state, change) {
     let maps = [];
-    const look = element("p", { class: "live-look" });
+    const line = parts.lookLine(words.look);
     const box = element("div", { class: "live-pairs" });
     const nodes = [
       parts.choice(words.view, words.views, state.view, (view) => {
@@ -119,21 +117,18 @@
           state.hidden.clear();
           change();
         } }, words.nothing)),
-      box, look,
+      box, line.node,
     ];
     const isFuture = (row, column) => state.view === "decoder" && column > row;
     build();
 
     function build() {
-      state.looked = null;
+      line.clear();
       maps = LAYERS.flatMap((layer) => HEADS.map((head) => {
         const title = fill(words.mapTitle, { layer, head });
         const map = parts.headMap({ kind: state.view, layer, head, title,
           press: (row, column) => press(layer, head, row, column),
-          look: (row, column) => {
-            state.looked = { map, row, column };
-            renderLook();
-          } });
+          look: (row, column) => line.look(map, row, column) });
         return { layer, head, ...map };
       }));
       // In pairs, so that a layer's four heads stand in one row, in two or in four.
@@ -147,12 +142,6 @@
       state.hidden.toggle(heads.map((one) =>
         [moduleOf(state.view, one.layer), one.head, row, column]));
       change();
-    }
-
-    function renderLook() {
-      const { map, row, column } = state.looked ?? {};
-      look.textContent = map ? `${map.title}: ${map.cell(row, column).getAttribute("aria-label")}`
-        : words.look;
     }
 
     function update(now) {
@@ -184,8 +173,8 @@
           label: fill(words.mapSay, { layer, head, view: words.views[view] }),
         });
       }
-      renderLook();
+      line.render();
     }
-    return { nodes, update };
+    return { nodes, update, clear: line.clear };
   }
 }

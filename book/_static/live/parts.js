@@ -234,8 +234,26 @@
         }
       });
     }
-    const cell = (row, column) => buttons[row * shape.columns + column];
-    return { node, title, cell, update };
+    /** What a cell says now. */
+    const say = (row, column) =>
+      buttons[row * shape.columns + column].getAttribute("aria-label");
+    return { node, title, say, update };
+  }
+
+  /** A line that says what the cell looked at says, also when that has changed. */
+  function lookLine(hint) {
+    let looked = null;
+    const node = element("p", { class: "live-look" });
+    const render = () => {
+      node.textContent = looked
+        ? `${looked.map.title}: ${looked.map.say(looked.row, looked.column)}` : hint;
+    };
+    const look = (map, row, column) => {
+      looked = { map, row, column };
+      render();
+    };
+    const clear = () => { looked = null; };
+    return { node, render, look, clear };
   }
 
   /** At least three symbols of the copying task, in a text with blanks or commas; else `null`. */
@@ -307,6 +325,7 @@
 
   Live.parts = {
     ...library, element, fill, uniqueId, LAYERS, HEADS, moduleOf, HiddenCells, meanOfHeads,
-    checkpoint, model, percent, choice, slider, bars, headMap, sourceForm, tries, linked, mount,
+    checkpoint, model, percent, choice, slider, bars, headMap, lookLine,
+    sourceForm, tries, linked, mount,
   };
 }

@@ -42,7 +42,8 @@
       fields.forEach((field, at) => { field.value = numbers[at]; });
       read();
     };
-    return { fields, read, write };
+    const isFocused = () => fields.includes(document.activeElement);
+    return { fields, read, write, isFocused };
   }
 
   Live.widgets.sum = async (container) => {
@@ -62,8 +63,6 @@
       inAllHeads: true,
       other: [12, 49],
       transplanted: new Set(),
-      /** Which cell is looked at: one of `maps`, its row and its column. */
-      looked: null,
     };
     let model = await parts.model(`sum-${MOMENTS[state.moment]}`);
 
@@ -101,7 +100,7 @@
       show: (at) => fill(words.steps, { steps: withCommas(MOMENTS[at]) }), change: changeMoment });
     const chancesHeading = element("p", { class: "live-heading" });
     const chances = parts.bars();
-    const look = element("p", { class: "live-look" });
+    const line = parts.lookLine(words.look);
     const maps = LAYERS.flatMap((layer) => HEADS.map((head) => ({ layer, head, map: null })));
     const mapBox = element("div", { class: "live-maps" });
     const transplants = words.places.map((place, at) => element("input", {
@@ -116,7 +115,8 @@
     parts.mount(container, element("div", { class: "live-top" }, form, message), tokens, moment,
       element("div", {}, chancesHeading, chances.node),
       parts.choice(words.view, words.views, state.view, (view) => {
-        Object.assign(state, { view, looked: null });
+        state.view = view;
+        line.clear();
         buildMaps();
         render();
       }),
@@ -125,7 +125,7 @@
         element("span", {}, words.where),
         chooser(words.where, { all: words.heads.all, one: words.heads.one }, "inAllHeads",
           (value) => value === "all")),
-      mapBox, look, transplant(), allSums.node, parts.tries(words.tries),
+      mapBox, line.node, transplant(), allSums.node, parts.tries(words.tries),
       element("p", { class: "live-look" }, words.stored));
     // The workers are not part of what is removed with the widget.
     container.querySelector(".live-panel").addEventListener("close", allSums.stop);
@@ -163,8 +163,8 @@
       else ask(numbers);
     }
 
-    function refuse() {
-      message.textContent = words.wrongInput;
+    function refuse(reason = words.wrongInput) {
+      message.textContent = reason;
       result.textContent = "";
     }
 
@@ -174,7 +174,7 @@
     }
 
     function writeOne() {
-      if (fields.read() === null) return;
+      if (!model || fields.read() === null) return;
       const isWhole = state.shown >= answer().tokens.length - 1;
       state.shown = isWhole ? 0 : state.shown + 1;
       if (isWhole) state.forced = {};
@@ -187,13 +187,8 @@
       const loaded = await parts.model(`sum-${MOMENTS[at]}`).catch(() => null);
       // The slider may have moved on while these weights came.
       if (at !== state.moment) return;
-      if (loaded) {
-        model = loaded;
-        render();
-      } else {
-        message.textContent = Live.texts.open.failed;
-        result.textContent = "";
-      }
+      model = loaded;
+      render();
     }
 
     function press(layer, head, row, column) {
@@ -240,15 +235,18 @@
         one.map = parts.headMap({ kind: state.view, layer, head,
           title: fill(words.mapTitle, { layer, head }),
           press: (row, column) => press(layer, head, row, column),
-          look: (row, column) => {
-            state.looked = { map: one.map, row, column };
-            renderLook();
-          } });
+          look: (row, column) => line.look(one.map, row, column) });
         return one.map.node;
       }));
     }
 
     function render() {
+      undo.disabled = changes().length === 0;
+      // Another moment's answer would be taken for this one's.
+      if (!model) {
+        refuse(Live.texts.open.failed);
+        return;
+      }
       const now = answer();
       const isWhole = state.shown >= now.tokens.length - 1;
       const shown = now.tokens.slice(0, isWhole ? undefined : state.shown + 1);
@@ -257,17 +255,10 @@
       renderMessage(now, shown, isWhole);
       renderChances(now);
       renderMaps(now, isWhole ? Infinity : state.shown);
-      renderLook();
-      // What was typed and refused is not what is shown.
-      fields.write(state.sum);
-      undo.disabled = changes().length === 0;
+      line.render();
+      // What was typed and refused is not what is shown. Weights may come while one types.
+      if (!fields.isFocused()) fields.write(state.sum);
       allSums.update();
-    }
-
-    function renderLook() {
-      const { map, row, column } = state.looked ?? {};
-      look.textContent = map ? `${map.title}: ${map.cell(row, column).getAttribute("aria-label")}`
-        : words.look;
     }
 
     function renderTokens({ tokens: all, shares }, shown) {
@@ -318,8 +309,8 @@
           ? words.right : words.wrong, { sum, right }));
       } else {
         const share = now.shares[state.shown], best = parts.likeliest(share);
-        said.push(fill(state.shown ? words.unfinished : words.begin, { sum, next: best === END ? "END" : LABELS[best],
-          share: percent(share[best]) }));
+        said.push(fill(state.shown ? words.unfinished : words.begin,
+          { sum, next: best === END ? "END" : LABELS[best], share: percent(share[best]) }));
       }
       const changed = changes();
       if (changed.length) {
@@ -334,7 +325,8 @@
       const prefix = ["START", ...all.slice(1, state.place + 1).map((token) => LABELS[token])].join(" ");
       const share = shares[state.place];
       const best = share.map((value, token) => [value, token])
-        .filter(([value]) => value >= 0.0005).sort((a, b) => b[0] - a[0]).slice(0, 3).map(([value, token]) => `${LABELS[token]} ${percent(value)}`).join(", ");
+        .filter(([value]) => value >= 0.0005).sort((a, b) => b[0] - a[0]).slice(0, 3)
+        .map(([value, token]) => `${LABELS[token]} ${percent(value)}`).join(", ");
       chancesHeading.textContent = fill(words.chances, { prefix });
       chances.update(share, { labels: BARS, chosen: all[state.place + 1],
         label: fill(words.chancesSay, { prefix, best }) });
