@@ -7,7 +7,6 @@ than its weights account for.
 
 import json
 import os
-import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from transformer.checks import check_weights
+from transformer.files import write_atomically
 from transformer.packed import PackedTransformer
 from transformer.transformer import Transformer, TransformerConfig, check_own_parts
 
@@ -47,7 +47,6 @@ def save_checkpoint(
     """
     model = _model_inside(model)
     check_own_parts(model)
-    path = Path(path).resolve()
     weights = {
         # A copy: two names may share one tensor, which safetensors refuses to store.
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -56,15 +55,7 @@ def save_checkpoint(
     metadata = {CONFIG_KEY: json.dumps(asdict(model.config))}
     if shared := _shared_names(model):
         metadata[SHARED_KEY] = json.dumps(shared)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(save(weights, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, save(weights, metadata))
 
 
 def load_checkpoint(
