@@ -33,7 +33,9 @@ from transformer import (
     warmup_rate,
     warmup_schedule,
 )
-from transformer.training import Evaluation
+from transformer.batching import in_parts
+from transformer.loss import summed_loss
+from transformer.training import Evaluation, TrainingRun
 
 # Softmax of the first row is (1/4, 1/4, 1/2), of the second (1/2, 1/4, 1/4).
 LOGITS = torch.tensor([[[1.0, 1, 2], [2, 1, 1], [1, 1, 2]]]).log()
@@ -765,3 +767,209 @@ def test_ten_small_rows_are_learnt_by_heart():
     assert torch.equal(
         decoded, torch.cat([batch.tgt_in, torch.full((10, 1), END)], dim=1)
     )
+
+
+def test_smoothed_loss_is_worked_out_by_hand_and_the_reported_one_stays_plain():
+    # Of LOGITS, the first and third position; the right tokens have 1/2 and 1/4. Over the
+    # vocabulary of three, the mean of -log p is (2 log 4 + log 2) / 3 at both.
+    tgt_out = torch.tensor([[2, 0, 1]])
+    plain, spread = 3 * math.log(2), 2 * 5 * math.log(2) / 3
+    smooth = summed_loss(LOGITS, tgt_out, label_smoothing=0.1)
+    assert smooth.item() == pytest.approx(0.9 * plain + 0.1 * spread)
+    assert summed_loss(LOGITS, tgt_out).item() == pytest.approx(plain)
+
+
+def test_the_loss_that_is_reported_does_not_depend_on_smoothing_but_the_step_does():
+    plain, smooth = small_model(dropout=0.0), small_model(dropout=0.0)
+    smooth.load_state_dict(plain.state_dict())
+    batch = next(batches())
+    first = train_step(plain, batch, sgd(plain))
+    second = train_step(smooth, batch, sgd(smooth), label_smoothing=0.3)
+    assert second.loss == first.loss
+    assert second.gradient_norm < first.gradient_norm
+
+    twin = small_model(dropout=0.0)
+    twin.load_state_dict(plain.state_dict())
+    logits = twin(batch.src, batch.tgt_in)
+    assert evaluate(twin, batch).loss == pytest.approx(
+        next_token_loss(logits, batch.tgt_out).item()
+    )
+
+
+def test_a_step_with_smoothing_follows_the_gradient_of_the_smoothed_loss():
+    model = small_model(dropout=0.0)
+    twin = copy.deepcopy(model)
+    batch = next(batches())
+    train_step(model, batch, sgd(model), clip_norm=None, label_smoothing=0.3)
+    torch.nn.functional.cross_entropy(
+        twin(batch.src, batch.tgt_in).flatten(0, 1),
+        batch.tgt_out.flatten(),
+        ignore_index=PAD,
+        label_smoothing=0.3,
+    ).backward()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs - 0.1 * theirs.grad)
+
+
+def test_a_step_in_parts_weighs_every_token_alike_not_every_part():
+    # One row of five real tokens, END included, and one of two.
+    batch = make_batch([[3, 4], [5]], [[3, 4, 5, 6], [7]])
+    model = small_model(dropout=0.0)
+    whole, halves = copy.deepcopy(model), copy.deepcopy(model)
+    expected = train_step(whole, batch, sgd(whole))
+    [parts] = in_parts([batch], 2)
+    assert [len(part.src) for part in parts] == [1, 1]
+    found = train_step(halves, parts, sgd(halves))
+    assert found == pytest.approx(expected, rel=1e-12)
+    for ours, theirs in zip(halves.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+    losses = [next_token_loss(model(p.src, p.tgt_in), p.tgt_out).item() for p in parts]
+    assert found.loss == pytest.approx((5 * losses[0] + 2 * losses[1]) / 7)
+    assert abs(found.loss - sum(losses) / 2) > 1e-3
+
+
+def test_parts_hold_every_row_of_a_batch_once():
+    batch = make_batch([[i] for i in range(3, 10)], [[i] for i in range(3, 10)])
+    [parts] = in_parts([batch], 3)
+    rows = [part.src.flatten().tolist() for part in parts]
+    assert rows == [[3, 6, 9], [4, 7], [5, 8]]
+
+
+def test_parts_without_a_row_of_their_own_hold_no_token_that_counts():
+    batch = make_batch([[3, 4]], [[5, 6]], pad_token_id=9)
+    [parts] = in_parts([batch], 3, pad_token_id=9)
+    assert [part.src.tolist() for part in parts] == [[[3, 4]]] * 3
+    assert [part.tgt_out.tolist() for part in parts] == [
+        [[5, 6, END]],
+        [[9, 9, 9]],
+        [[9, 9, 9]],
+    ]
+
+
+def test_a_part_without_a_token_is_let_pass_but_not_a_step_without_one():
+    batch = make_batch([[3, 4], [5]], [[3, 4, 5, 6], [7]])
+    first, second = (Batch(*(t[i : i + 1] for t in batch)) for i in (0, 1))
+    blank = second._replace(tgt_out=torch.full_like(second.tgt_out, PAD))
+    model, twin = small_model(dropout=0.0), small_model(dropout=0.0)
+    twin.load_state_dict(model.state_dict())
+    assert train_step(model, [first, blank], sgd(model)) == pytest.approx(
+        train_step(twin, first, sgd(twin))
+    )
+    with pytest.raises(ValueError, match="holds no token but PAD: nothing to learn"):
+        train_step(model, [blank, blank], sgd(model))
+
+
+def test_a_run_gives_every_step_its_number_when_all_that_belongs_to_it_is_done():
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = warmup_schedule(optimizer, 14, warmup_steps=3)
+    run = TrainingRun(
+        model,
+        optimizer,
+        scheduler=schedule,
+        held_out=some_batches(1),
+        evaluate_every=2,
+    )
+    seen = []
+    for step in run.steps(batches(), 5):
+        seen.append((step, schedule.last_epoch, list(run.history.held_out_steps)))
+    assert seen == [
+        (1, 1, []),
+        (2, 2, [2]),
+        (3, 3, [2]),
+        (4, 4, [2, 4]),
+        (5, 5, [2, 4, 5]),
+    ]
+
+
+def test_a_run_may_be_left_and_taken_up_again():
+    model, twin = small_model(dropout=0.0), small_model(dropout=0.0)
+    twin.load_state_dict(model.state_dict())
+    run, source = TrainingRun(model, sgd(model)), batches()
+    assert list(run.steps(source, 3)) == [1, 2, 3]
+    assert list(run.steps(source, 3)) == []
+    assert list(run.steps(some_batches(5)[3:], 5)) == [4, 5]
+    expected = train(twin, batches(), sgd(twin), 5, progress=False)
+    assert run.history == expected
+    assert_same_weights(model, snapshot(twin))
+
+
+def test_a_run_that_has_lost_patience_stays_at_its_end(monkeypatch):
+    scripted_evaluations(monkeypatch, [1.0, 2.0, 3.0])
+    model = small_model()
+    run = TrainingRun(
+        model, sgd(model), held_out=some_batches(1), evaluate_every=1, patience=2
+    )
+    assert list(run.steps(batches(), 9)) == [1, 2, 3]
+    assert run.history.stopped_early is True
+    assert list(run.steps(batches(), 9)) == []
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_an_evaluation_that_ctrl_c_cuts_off_is_made_up_for(monkeypatch):
+    model = small_model(dropout=0.0)
+    run = TrainingRun(model, sgd(model), held_out=some_batches(1), evaluate_every=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "transformer.training.evaluate",
+            lambda *_: signal.raise_signal(signal.SIGINT),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            list(run.steps(batches(), 5))
+    assert run.history.num_steps == 2
+    assert run.history.held_out_steps == []
+    list(run.steps(batches(), 3))
+    assert run.history.held_out_steps == [2, 3]
+
+
+@pytest.mark.parametrize("seconds", [10, 11])
+def test_no_step_begins_after_the_time_is_up(monkeypatch, seconds):
+    # Every look at the clock takes 4 seconds: the third step ends after 12.
+    clock = itertools.count(0, 4)
+    monkeypatch.setattr("transformer.training.time.monotonic", lambda: next(clock))
+    model, held_out = small_model(), some_batches(1)
+    history = train(
+        model,
+        batches(),
+        sgd(model),
+        9,
+        held_out=held_out,
+        max_seconds=seconds,
+        progress=False,
+    )
+    assert history.num_steps == 3
+    assert history.out_of_time is True
+    assert history.held_out_steps == [3]
+    assert history.held_out_loss == [evaluate(model, held_out).loss]
+
+
+def test_time_that_suffices_changes_nothing():
+    model = small_model()
+    history = train(model, batches(), sgd(model), 2, max_seconds=1e6, progress=False)
+    assert (history.num_steps, history.out_of_time) == (2, False)
+
+
+def test_joined_histories_are_those_of_one_run():
+    first = History([3.0, 2.0], [0.1, 0.1], [5.0, 4.0], [2], [2.5], [0.3], True)
+    second = History(
+        [1.5, 1.0, 0.5], [0.2] * 3, [3.0] * 3, [1, 3], [1.4, 1.8], [0.5, 0.4]
+    )
+    joined = first + second
+    assert joined.loss == [3.0, 2.0, 1.5, 1.0, 0.5]
+    assert joined.gradient_norm == [5.0, 4.0, 3.0, 3.0, 3.0]
+    assert joined.learning_rate == [0.1, 0.1, 0.2, 0.2, 0.2]
+    assert joined.held_out_steps == [2, 3, 5]
+    assert joined.held_out_accuracy == [0.3, 0.5, 0.4]
+    assert joined.best_step == 3
+    assert joined.stopped_early is False
+    assert first.num_steps == 2
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, math.nan])
+def test_a_share_that_is_none_is_refused(share):
+    model = small_model()
+    with pytest.raises(
+        ValueError, match=r"label_smoothing must (lie in \[0, 1\)|be fin)"
+    ):
+        train_step(model, next(batches()), sgd(model), label_smoothing=share)

@@ -1,6 +1,6 @@
 """From lists of token ids to the tensors that training needs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +54,47 @@ def as_batch(value: Batch | Sequence[Tensor]) -> Batch:
             f"a batch must be three tensors (src, tgt_in, tgt_out), got a {kind}"
         )
     return Batch(*value)
+
+
+def as_parts(value: Batch | Sequence[Tensor] | Sequence[Batch]) -> list[Batch]:
+    """The parts of one step: those of a list of batches, or a batch as a whole.
+
+    Raises:
+        TypeError: if `value` is something else.
+    """
+    if isinstance(value, list) and value and all(map(is_batch, value)):
+        return [as_batch(part) for part in value]
+    return [as_batch(value)]
+
+
+def part_of(
+    batch: Batch, number: int, num_parts: int, pad_token_id: int = PAD
+) -> Batch:
+    """Every `num_parts`-th row of a batch, from row `number` on.
+
+    If it has no such row, another one with an empty target: it costs a little time, counts
+    for nothing, and spares everybody a special case.
+    """
+    if number < len(batch.src):
+        return Batch(*(tokens[number::num_parts] for tokens in batch))
+    src, tgt_in, tgt_out = (tokens[:1] for tokens in batch)
+    return Batch(src, tgt_in, torch.full_like(tgt_out, pad_token_id))
+
+
+def in_parts(
+    batches: Iterable[Batch], num_parts: int, pad_token_id: int = PAD
+) -> Iterator[list[Batch]]:
+    """Cut every batch into `num_parts` parts, row by row in turn.
+
+    A training step takes the parts of a batch one after the other, with the memory that one
+    of them needs, and comes to the same gradients as with the whole.
+    """
+    num_parts = check_positive_int("num_parts", num_parts)
+    for batch in map(as_batch, batches):
+        yield [
+            part_of(batch, number, num_parts, pad_token_id)
+            for number in range(num_parts)
+        ]
 
 
 def as_collection(name: str, batches: Any) -> Collection:

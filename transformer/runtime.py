@@ -1,9 +1,10 @@
-"""The device the code runs on, and evaluation mode for a while."""
+"""The device the code runs on; evaluation mode, and no interruption, for a while."""
 
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Protocol
 
 import torch
@@ -27,7 +28,7 @@ class HasModules(Protocol):
 
 
 # The modules that are in some block now: how many blocks, and the mode before the first.
-_lock = Lock()
+_lock = threading.Lock()
 _num_blocks: Counter[nn.Module] = Counter()
 _former_modes: dict[nn.Module, bool] = {}
 
@@ -55,3 +56,21 @@ def evaluation_mode(model: HasModules) -> Iterator[None]:
                 if not _num_blocks[module]:
                     del _num_blocks[module]
                     module.training = _former_modes.pop(module)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C waiting for the end of the block, so that it is run whole."""
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(handler):
+        yield  # Ctrl-C calls nothing here.
+        return
+    caught = []
+    signal.signal(signal.SIGINT, lambda *arguments: caught.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        handler(*caught[0])
