@@ -26,7 +26,7 @@ BROUGHT := sphinx-copybutton sphinx-design sphinx-external-toc sphinx-multitoc-n
   sphinx-togglebutton sphinxcontrib-bibtex
 
 .PHONY: book test check format notebooks pdf serve site-test site-breakages site-extras newest links \
-  address check-address mutants rounding extras clean lock canary floor
+  address check-address mutants soak rounding extras clean lock canary floor
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
@@ -160,6 +160,10 @@ $(READY): requirements.lock requirements-cuda.lock pyproject.toml
 mutants: $(READY)
 	$(BIN)/python -m tests.mutations
 
+# Kills processes at random moments, again and again, and compares what they come to.
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests -m soak
+
 # Runs the tests that train, and every notebook, as other processors would, with noise in
 # the weights, and with other seeds: some hours. It goes on where it was interrupted.
 # `make rounding ONLY="noise-1"` runs some of these conditions, and stores nothing;
@@ -180,7 +184,7 @@ site-extras: $(READY)
 	  $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
-# benchmark-live, benchmark-book
+# benchmark-loading, benchmark-live, benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 
