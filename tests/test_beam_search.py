@@ -13,7 +13,7 @@ from helpers import (
 )
 
 from transformer import END, PAD, START, Transformer
-from transformer.beam_search import beam_search
+from transformer.beam_search import beam_search, n_best
 from transformer.decoding import without_token
 
 A, B = 3, 4
@@ -356,3 +356,88 @@ def test_another_pad_fills_ended_rows():
     )
     tokens, _ = search(model, torch.tensor([[0], [1]]), 9, beam_size=2)
     assert tokens.tolist() == [[START, 5, END, 6, 6], [START, 3, 4, 7, END]]
+
+
+def test_the_results_of_a_small_tree_in_order():
+    # END after A: 0.6 * 0.5 = 0.30; after B: 0.4 * 0.9 = 0.36; A B END: 0.3 * 0.9 = 0.27;
+    # B A END: 0.4 * 0.1 * 0.5 = 0.02.
+    source = torch.tensor([[0]])
+    result = n_best(two_ways(), source, 6, START, END, 3, length_penalty=0.0)
+    assert result.tokens.tolist() == [
+        [[START, B, END, PAD], [START, A, END, PAD], [START, A, B, END]]
+    ]
+    expected = [math.log(p) for p in (0.36, 0.3, 0.27)]
+    assert result.scores[0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_the_best_of_several_is_that_of_one_and_all_are_scored_truly(length_penalty):
+    model = decisive_model()
+    src, _ = small_batch()
+    best, best_scores = search(model, src, 9, length_penalty=length_penalty)
+    for num_results in (1, 3, 4):
+        tokens, scores = n_best(
+            model, src, 9, START, END, 4, length_penalty, num_results
+        )
+        assert tokens.shape[:2] == scores.shape == (3, num_results)
+        assert (scores.diff(dim=1) <= 0).all()
+        for row in range(len(src)):
+            results = {tuple(result) for result in tokens[row].tolist()}
+            assert len(results) == num_results
+        torch.testing.assert_close(
+            scores.flatten(),
+            teacher_forced(
+                model,
+                src.repeat_interleave(num_results, dim=0),
+                tokens.flatten(0, 1),
+                length_penalty,
+            ),
+        )
+        if num_results == 1:
+            assert torch.equal(tokens[:, 0], best)
+            assert torch.equal(scores[:, 0], best_scores)
+
+
+def test_a_wide_enough_beam_finds_the_best_of_all_sequences():
+    # Every sequence of at most three tokens after START, ranked by hand.
+    model = two_ways()
+    source = torch.tensor([[0]])
+    probabilities = {}
+    for length in range(1, 4):
+        for path in itertools.product((A, B, END), repeat=length):
+            if END in path[:-1] or (length < 3 and path[-1] != END):
+                continue
+            steps = itertools.pairwise((START, *path))
+            p = math.prod(model.table[0, a, b].item() for a, b in steps)
+            probabilities[(START, *path)] = math.log(p)
+    ranked = sorted(probabilities, key=probabilities.get, reverse=True)[:4]
+    tokens, scores = n_best(model, source, 4, START, END, 9, 0.0, num_results=4)
+    found = [tuple(t for t in row if t != PAD) for row in tokens[0].tolist()]
+    assert found == ranked
+    assert scores[0].tolist() == pytest.approx([probabilities[r] for r in ranked])
+
+
+def test_fewer_results_than_asked_for_have_no_score():
+    # One token after START: END or START, for PAD is never chosen.
+    model = TableModel(torch.full((1, 3, 3), 1 / 3))
+    tokens, scores = n_best(model, torch.tensor([[0]]), 2, START, END)
+    assert sorted(tokens[0, :2].tolist()) == [[START, START], [START, END]]
+    assert scores[0].tolist() == pytest.approx([math.log(1 / 2)] * 2 + [-math.inf] * 2)
+
+
+def test_a_poor_last_result_does_not_stop_a_better_prefix():
+    # START END scores log 0.7 = -0.36, START A END log(0.3 * 0.15) / 2 = -1.55. START A B,
+    # log(0.3 * 0.85) / 2 = -0.68, is worse than the first and better than the second.
+    model = one_step_table(
+        (0.30, 1e-12, 0.70), (1e-12, 0.85, 0.15), (1e-12, 1e-12, 1.0)
+    )
+    tokens, scores = n_best(model, torch.tensor([[0]]), 9, START, END, 2)
+    assert tokens[0].tolist() == [[START, END, PAD, PAD], [START, A, B, END]]
+    expected = [math.log(0.7), math.log(0.3 * 0.85) / 3]
+    assert scores[0].tolist() == pytest.approx(expected)
+
+
+def test_more_results_than_beams_are_refused():
+    message = r"^num_results \(5\) exceeds beam_size \(4\)"
+    with pytest.raises(ValueError, match=message):
+        n_best(two_ways(), torch.tensor([[0]]), 6, START, END, num_results=5)

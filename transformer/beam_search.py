@@ -23,6 +23,15 @@ class BeamResult(NamedTuple):
     """Log-probability divided by length^length_penalty, `[batch]`."""
 
 
+class NBestResult(NamedTuple):
+    """The best results of every row, the best first, and their scores."""
+
+    tokens: Tensor
+    """Ids `[batch, num_results, ≤ max_len]`, each as in `BeamResult`."""
+    scores: Tensor
+    """Scores `[batch, num_results]`; -inf where a row has fewer results."""
+
+
 def beam_search(
     model: CachedModel,
     src: Tensor,
@@ -57,8 +66,39 @@ def beam_search(
         TypeError, ValueError: if an argument does not fit the model, naming it.
         FloatingPointError: if the model predicts NaN or infinity; see `choosable`.
     """
+    tokens, scores = n_best(
+        model, src, max_len, start_token_id, end_token_id, beam_size, length_penalty, 1
+    )
+    return BeamResult(tokens[:, 0], scores[:, 0])
+
+
+def n_best(
+    model: CachedModel,
+    src: Tensor,
+    max_len: int,
+    start_token_id: int,
+    end_token_id: int,
+    beam_size: int = 4,
+    length_penalty: float = 1.0,
+    num_results: int | None = None,
+) -> NBestResult:
+    """The `num_results` best results that `beam_search` meets, not the best alone.
+
+    All differ. A row is done when no live prefix scores better than the last of them.
+    Arguments and errors as in `beam_search`, and:
+
+    Args:
+        num_results: at most `beam_size`, which None stands for.
+    """
     check_decoding(model, src, max_len, start_token_id, end_token_id)
     check_positive_int("beam_size", beam_size)
+    num_results = beam_size if num_results is None else num_results
+    check_positive_int("num_results", num_results)
+    if num_results > beam_size:
+        raise ValueError(
+            f"num_results ({num_results}) exceeds beam_size ({beam_size}): a row may be "
+            "done when as many results as beams have ended"
+        )
     check_number("length_penalty", length_penalty)
     if not 0 <= length_penalty <= MAX_LENGTH_PENALTY:
         raise ValueError(
@@ -68,9 +108,8 @@ def beam_search(
         cache = model.start_cache(src, capacity=max_len)
         rows = torch.arange(src.size(0), device=src.device).repeat_interleave(beam_size)
         cache.select(rows)
-        beams = _Beams(
-            model, src, start_token_id, end_token_id, beam_size, length_penalty
-        )
+        special = start_token_id, end_token_id, model.pad_token_id
+        beams = _Beams(src, special, beam_size, length_penalty, num_results)
         while beams.alive and beams.length < max_len:
             logits = model.next_logits(beams.newest, cache)
             cache.select(beams.advance(logits))
@@ -79,7 +118,7 @@ def beam_search(
 
 
 class _Beams:
-    """The live prefixes `[batch, beam, length]`, and each row's best result so far.
+    """The live prefixes `[batch, beam, length]`, and each row's best results so far.
 
     In the model the live prefixes are `batch * beam` rows. A place whose score is -inf is
     empty.
@@ -87,23 +126,22 @@ class _Beams:
 
     def __init__(
         self,
-        model: CachedModel,
         src: Tensor,
-        start: int,
-        end: int,
+        special: tuple[int, int, int],
         beam_size: int,
         length_penalty: float,
+        num_results: int,
     ) -> None:
         batch, device = src.size(0), src.device
-        self.end, self.pad = end, model.pad_token_id
+        start, self.end, self.pad = special
         self.length_penalty = length_penalty
         self.tokens = torch.full((batch, beam_size, 1), start, device=device)
         # All prefixes start alike: only the first may live, or each would go the same way.
         self.scores = torch.full((batch, beam_size), -torch.inf, device=device)
         self.scores[:, 0] = 0.0
         self.num_ended = torch.zeros(batch, dtype=torch.int64, device=device)
-        self.best_tokens = self.tokens[:, 0]
-        self.best_scores = torch.full((batch,), -torch.inf, device=device)
+        self.best_tokens = torch.full((batch, num_results, 1), start, device=device)
+        self.best_scores = torch.full((batch, num_results), -torch.inf, device=device)
 
     @property
     def alive(self) -> bool:
@@ -114,8 +152,8 @@ class _Beams:
         return self.tokens.size(2)
 
     @property
-    def result(self) -> BeamResult:
-        return BeamResult(self.best_tokens, self.best_scores)
+    def result(self) -> NBestResult:
+        return NBestResult(self.best_tokens, self.best_scores)
 
     @property
     def newest(self) -> Tensor:
@@ -141,7 +179,7 @@ class _Beams:
         prefix = self.tokens.gather(1, parent[:, :, None].expand(-1, -1, self.length))
         self.tokens = torch.cat([prefix, token[:, :, None]], dim=2)
         is_better = (
-            self._per_length(scores[:, :1], self.tokens) > self.best_scores[:, None]
+            self._per_length(scores[:, :1], self.tokens) > self.best_scores[:, -1:]
         )
         is_done = (self.num_ended >= beam_size)[:, None] & ~is_better
         self.scores = scores.masked_fill(is_done, -torch.inf)
@@ -159,15 +197,18 @@ class _Beams:
         self._remember(torch.cat([self.tokens, end], dim=2), scores)
 
     def _remember(self, tokens: Tensor, scores: Tensor) -> None:
-        """Keep each row's best of `tokens [batch, beam, length]`, if it is the best yet."""
-        scores, beam = self._per_length(scores, tokens).max(dim=1)
-        tokens = tokens[torch.arange(len(beam), device=beam.device), beam]
-        is_better = scores > self.best_scores
-        if is_better.any():
-            room = tokens.size(1) - self.best_tokens.size(1)
+        """Keep those of `tokens [batch, beam, length]` that are among each row's best."""
+        num_results = self.best_scores.size(1)
+        scores = torch.cat([self.best_scores, self._per_length(scores, tokens)], dim=1)
+        # Stable: of equally good results, the one that ended first stays.
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        order = order[:, :num_results]
+        if (order >= num_results).any():
+            room = tokens.size(2) - self.best_tokens.size(2)
             kept = F.pad(self.best_tokens, (0, room), value=self.pad)
-            self.best_tokens = torch.where(is_better[:, None], tokens, kept)
-            self.best_scores = torch.where(is_better, scores, self.best_scores)
+            rows = torch.arange(len(order), device=order.device)[:, None]
+            self.best_tokens = torch.cat([kept, tokens], dim=1)[rows, order]
+            self.best_scores = scores[:, :num_results]
 
     def _per_length(self, scores: Tensor, tokens: Tensor) -> Tensor:
         """Scores that compare results of unequal lengths: START does not count."""
