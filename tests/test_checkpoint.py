@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.optim.swa_utils import AveragedModel
 
 from transformer import (
     END,
@@ -695,3 +696,44 @@ def test_the_weights_of_a_loaded_model_are_its_own_and_not_the_files(path):
         file.seek(-1000, os.SEEK_END)
         file.write(b"\0" * 1000)
     assert_same_weights(loaded, weights)
+
+
+def test_half_the_size_on_disk_and_the_type_to_compute_with_restored(path):
+    model = small_model().float()
+    before = snapshot(model)
+    save_checkpoint(model, path)
+    full = path.stat().st_size
+    save_checkpoint(model, path, torch.float16)
+    numbers = sum(tensor.numel() for tensor in before.values())
+    assert full - path.stat().st_size >= 2 * numbers - 8 * len(before)
+    assert_same_weights(model, before)
+    assert load_checkpoint(path).output_projection.weight.dtype == torch.float16
+    rounded = {name: tensor.half().float() for name, tensor in before.items()}
+    restored = load_checkpoint(path, dtype=torch.float32)
+    assert_same_weights(restored, rounded)
+    assert torch.equal(
+        restored.position_encoding(torch.zeros(1, 23, 14)),
+        model.position_encoding(torch.zeros(1, 23, 14)),
+    )
+
+
+def test_a_weight_that_the_stored_type_cannot_hold_is_named(path):
+    model = small_model()
+    with torch.no_grad():
+        model.output_projection.bias[3] = -1e5
+        model.output_projection.bias[4] = math.inf
+    message = (
+        r"^output_projection\.bias holds 100000, more than torch\.float16 can: 65504$"
+    )
+    with pytest.raises(ValueError, match=message):
+        save_checkpoint(model, path, torch.float16)
+    with pytest.raises(TypeError, match=r"floating-point type, got torch\.int8$"):
+        save_checkpoint(model, path, torch.int8)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel])
+def test_of_a_wrapped_model_the_one_inside_is_saved(path, wrap):
+    model = small_model()
+    save_checkpoint(wrap(model), path)
+    assert_same_weights(load_checkpoint(path), snapshot(model))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformer.checks import check_weights
 from transformer.files import write_atomically
 from transformer.packed import PackedTransformer
+from transformer.parallel import bare_model
 from transformer.transformer import Transformer, TransformerConfig, check_own_parts
 
 #: Where the configuration stands in the metadata of the file.
@@ -33,17 +34,25 @@ _TENSORS_PER_LAYER = 16
 
 
 def save_checkpoint(
-    model: Transformer | PackedTransformer, path: str | os.PathLike[str]
+    model: Transformer | PackedTransformer,
+    path: str | os.PathLike[str],
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write weights and configuration to `path`, replacing what was there.
 
     The file appears whole or not at all: it is written beside `path` under another
-    name, then moved into place. Of a compiled or a packed model, the model inside is saved.
-    Weights that are one under several names, as tied embeddings are, will be one again.
+    name, then moved into place. Of a model that is compiled, packed or otherwise wrapped
+    (see `bare_model`), the one inside is saved. Weights that are one under several names,
+    as tied embeddings are, will be one again.
+
+    Args:
+        dtype: the floating-point type to store; `torch.float16` halves the file. None: the
+            type of the weights. `load_checkpoint` can restore another.
 
     Raises:
         TypeError, ValueError: if `load_checkpoint` could not rebuild `model`, for it has
-            parts or weights that its configuration does not say. Nothing is written then.
+            parts or weights that its configuration does not say, or if `dtype` is no
+            floating-point type, or cannot hold a weight. Nothing is written then.
     """
     model = _model_inside(model)
     check_own_parts(model)
@@ -52,6 +61,8 @@ def save_checkpoint(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
+    if dtype is not None:
+        weights = _converted(weights, dtype)
     metadata = {CONFIG_KEY: json.dumps(asdict(model.config))}
     if shared := _shared_names(model):
         metadata[SHARED_KEY] = json.dumps(shared)
@@ -59,9 +70,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], device: torch.device | str = "cpu"
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> Transformer:
     """Rebuild the model that `save_checkpoint` wrote, in evaluation mode.
+
+    Args:
+        dtype: the floating-point type to compute with, such as `torch.float32` for a model
+            stored in float16. None: as stored.
 
     Raises:
         FileNotFoundError: if there is no file.
@@ -91,13 +108,26 @@ def load_checkpoint(
     model.to(next(iter(weights.values())).dtype).to_empty(device="cpu")
     _share(model, shared)
     model.load_state_dict(weights)
-    return model.to(device).eval()
+    return model.to(device=device, dtype=dtype).eval()
 
 
 def _model_inside(model: nn.Module) -> nn.Module:
-    # torch.compile keeps the model it was given under this name.
-    model = getattr(model, "_orig_mod", model)
+    model = bare_model(model)
     return model.model if isinstance(model, PackedTransformer) else model
+
+
+def _converted(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same numbers, rounded to `dtype`; raise where one of them exceeds it."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point type, got {dtype!r}")
+    for name, tensor in weights.items():
+        largest = tensor.abs().nan_to_num(posinf=0.0).max().item()
+        if largest > torch.finfo(dtype).max:
+            raise ValueError(
+                f"{name} holds {largest:g}, more than {dtype} can: "
+                f"{torch.finfo(dtype).max:g}"
+            )
+    return {name: tensor.to(dtype) for name, tensor in weights.items()}
 
 
 def _shared_names(model: nn.Module) -> list[list[str]]:
