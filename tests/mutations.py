@@ -360,17 +360,97 @@ MUTANTS = [
         "self.min_length, self.max_length,",
         "test_tasks.py::test_copying_draws_every_symbol_and_every_length_and_no_other",
     ),
+    # Your own pairs
+    Mutant(
+        "ids that begin at PAD",
+        "vocabulary.py",
+        "enumerate(self.symbols, FIRST_TASK_TOKEN)",
+        "enumerate(self.symbols)",
+        "test_vocabulary.py::"
+        "test_ids_begin_behind_the_special_tokens_and_follow_the_order_given",
+    ),
+    Mutant(
+        "rare symbols kept",
+        "vocabulary.py",
+        "if count >= min_count]",
+        "if count]",
+        "test_vocabulary.py::test_rare_symbols_are_left_out",
+    ),
+    Mutant(
+        "lines found by characters instead of bytes",
+        "pairs.py",
+        "place += len(line)",
+        "place += len(line.rstrip())",
+        "test_pairs.py::test_encoded_pairs_are_what_the_vocabularies_make_of_the_lines",
+    ),
+    Mutant(
+        "a file that changes under the reader",
+        "pairs.py",
+        "if _state_of_file(self.path) != self._state:",
+        "if False:",
+        "test_pairs.py::test_a_file_that_changes_under_the_reader_is_noticed",
+    ),
+    Mutant(
+        "the same order in every epoch",
+        "loading.py",
+        "default_rng([self.seed, epoch])",
+        "default_rng([self.seed])",
+        "test_loading.py::"
+        "test_epochs_and_seeds_differ_and_the_same_seed_gives_the_same_batches",
+    ),
+    Mutant(
+        "batches in order of length",
+        "loading.py",
+        "for batch in random.permutation(len(self))[first:]:",
+        "for batch in range(first, len(self)):",
+        "test_loading.py::test_batches_come_in_random_order",
+    ),
+    Mutant(
+        "the widest row of a batch forgotten",
+        "loading.py",
+        "widest = max(widest[0], source), max(widest[1], target)",
+        "widest = source, target",
+        "test_loading.py::test_every_epoch_holds_every_pair_once_within_the_budget",
+    ),
+    Mutant(
+        "a resumed epoch that begins at its first batch",
+        "loading.py",
+        "epoch, first = divmod(self._step, len(self))",
+        "epoch, first = self._step // len(self), 0",
+        "test_loading.py::test_a_run_that_goes_on_meets_the_batches_it_would_have_met",
+    ),
+    Mutant(
+        "a loader that takes its seeds from the global random numbers",
+        "loading.py",
+        "        generator=torch.Generator(),\n",
+        "",
+        "test_loading.py::test_loading_leaves_the_global_random_numbers_alone",
+    ),
+    Mutant(
+        "a file written where the former one stands",
+        "files.py",
+        "with temporary.open(",
+        "with path.open(",
+        "test_files.py::test_a_full_disk_leaves_the_former_file_and_nothing_else",
+    ),
+    Mutant(
+        "neighbours taken for what killed writes have left",
+        "files.py",
+        "if unfinished.fullmatch(neighbour.name):",
+        "if unfinished.match(neighbour.name):",
+        "test_files.py::test_what_killed_writes_left_is_cleared_and_nothing_else",
+    ),
     # Training
     Mutant(
         "PAD counted in the loss",
-        "training.py",
+        "loss.py",
         "tgt_out.flatten().long(), ignore_index=pad_token_id",
         "tgt_out.flatten().long()",
         "test_training.py::test_loss_leaves_pad_out_of_sum_and_count",
     ),
     Mutant(
         "PAD counted in the accuracy",
-        "training.py",
+        "loss.py",
         "(is_right & is_token).sum().float() / is_token.sum()",
         "is_right.sum().float() / is_right.numel()",
         "test_training.py::test_accuracy_counts_real_tokens_only",
@@ -378,27 +458,27 @@ MUTANTS = [
     Mutant(
         "every batch of an evaluation weighs the same, however long",
         "training.py",
-        "tokens = int((tgt_out != model.pad_token_id).sum())",
+        "tokens = int((tgt_out != pad_token_id).sum())",
         "tokens = 1",
         "test_training.py::test_evaluation_weighs_every_token_of_all_batches_alike",
     ),
     Mutant(
         "training without dropout after an evaluation",
-        "training.py",
+        "step.py",
         "        _switch_to_training(model)\n",
         "        pass\n",
         "test_training.py::test_a_step_trains_with_dropout_even_after_evaluation",
     ),
     Mutant(
         "gradients of earlier steps not zeroed",
-        "training.py",
+        "step.py",
         "    model.zero_grad()\n    optimizer.zero_grad()\n",
         "",
         "test_training.py::test_gradients_of_an_earlier_step_do_not_linger",
     ),
     Mutant(
         "gradients cleared of what the optimizer holds alone",
-        "training.py",
+        "step.py",
         "    model.zero_grad()\n",
         "",
         "test_training.py::"
@@ -406,7 +486,7 @@ MUTANTS = [
     ),
     Mutant(
         "gradients cleared of what the model holds alone",
-        "training.py",
+        "step.py",
         "    optimizer.zero_grad()\n",
         "",
         "test_training.py::"
@@ -414,7 +494,7 @@ MUTANTS = [
     ),
     Mutant(
         "a step clipped by gradients that it does not follow",
-        "training.py",
+        "step.py",
         "clip_grad_norm_(parameters, limit)",
         "clip_grad_norm_(list(model.parameters()), limit)",
         "test_training.py::"
@@ -422,14 +502,14 @@ MUTANTS = [
     ),
     Mutant(
         "parts that were set to evaluation mode trained with dropout",
-        "training.py",
+        "step.py",
         "    if not model.training:\n",
         "    if True:\n",
         "test_training.py::test_a_model_in_training_mode_keeps_the_modes_of_its_parts",
     ),
     Mutant(
         "frozen parts switched to training mode",
-        "training.py",
+        "step.py",
         "if parameters and not any(parameter.requires_grad for parameter in parameters):",
         "if False:",
         "test_training.py::test_frozen_parts_of_a_model_in_evaluation_mode_stay_in_it",
@@ -437,14 +517,14 @@ MUTANTS = [
     Mutant(
         "a step that Ctrl-C cuts in two",
         "training.py",
-        "            with _uninterrupted():\n                rate",
-        "            if True:\n                rate",
+        "            with uninterrupted():\n                self._step(parts)",
+        "            if True:\n                self._step(parts)",
         "test_training.py::test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end",
     ),
     Mutant(
         "a history that is lost with an interruption",
         "training.py",
-        "        history.interrupted = True\n",
+        "        run.history.interrupted = True\n",
         "        raise RuntimeError from None\n",
         "test_training.py::"
         "test_an_interruption_ends_training_and_keeps_the_history_and_the_weights",
@@ -452,15 +532,15 @@ MUTANTS = [
     Mutant(
         "a history that is lost with an error",
         "training.py",
-        "        error.history = history\n",
+        "        error.history = run.history\n",
         "        error.history = None\n",
         "test_training.py::test_an_error_carries_the_history_until_then",
     ),
     Mutant(
         "a plateau scheduler that never hears of the loss",
         "training.py",
-        "                    scheduler.step(evaluation.loss)\n",
-        "                    pass\n",
+        "                self.scheduler.step(evaluation.loss)\n",
+        "                pass\n",
         "test_training.py::test_a_plateau_of_the_held_out_loss_lowers_the_rate",
     ),
     Mutant(
@@ -479,23 +559,163 @@ MUTANTS = [
     ),
     Mutant(
         "gradients never clipped",
-        "training.py",
+        "step.py",
         "limit = math.inf if clip_norm is None else clip_norm",
         "limit = math.inf",
         "test_training.py::test_clipping_shortens_the_gradient_to_the_norm_asked_for",
     ),
     Mutant(
         "a step taken before the gradients are clipped",
-        "training.py",
-        "    loss.backward()\n",
-        "    loss.backward()\n    optimizer.step()\n",
+        "step.py",
+        "            (goal * world_size() / num_tokens).backward()\n",
+        "            (goal * world_size() / num_tokens).backward()\n"
+        "            optimizer.step()\n",
         "test_training.py::test_clipping_shortens_the_gradient_to_the_norm_asked_for",
+    ),
+    Mutant(
+        "parts of a step that weigh the same, however long",
+        "step.py",
+        "(goal * world_size() / num_tokens).backward()",
+        "(goal * world_size() / len(parts) / (part.tgt_out != pad).sum()).backward()",
+        "test_training.py::"
+        "test_a_step_in_parts_weighs_every_token_alike_not_every_part",
+    ),
+    Mutant(
+        "a reported loss that depends on smoothing",
+        "step.py",
+        "        if label_smoothing > 0:\n",
+        "        if False:\n",
+        "test_training.py::"
+        "test_the_loss_that_is_reported_does_not_depend_on_smoothing_but_the_step_does",
+    ),
+    Mutant(
+        "label smoothing forgotten",
+        "step.py",
+        "summed_loss(logits, part.tgt_out, pad, label_smoothing)",
+        "summed_loss(logits, part.tgt_out, pad)",
+        "test_training.py::"
+        "test_a_step_with_smoothing_follows_the_gradient_of_the_smoothed_loss",
+    ),
+    Mutant(
+        "an evaluation that an interruption cut off, never made up for",
+        "training.py",
+        "        self._evaluate(is_last=history.num_steps == num_steps)\n",
+        "",
+        "test_training.py::test_an_evaluation_that_ctrl_c_cuts_off_is_made_up_for",
+    ),
+    Mutant(
+        "time that is up without a last evaluation",
+        "training.py",
+        "self._evaluate(is_last or history.out_of_time)",
+        "self._evaluate(is_last)",
+        "test_training.py::test_no_step_begins_after_the_time_is_up",
+    ),
+    Mutant(
+        "joined histories that count their evaluations from 0 each",
+        "history.py",
+        "[self.num_steps + step for step in later.held_out_steps]",
+        "later.held_out_steps",
+        "test_training.py::test_joined_histories_are_those_of_one_run",
+    ),
+    # Runs that are killed, and many processes
+    Mutant(
+        "a resumed run without its best weights",
+        "run_state.py",
+        "run.best_weights = best and spread_like(model.state_dict(), best)",
+        "run.best_weights = None",
+        "test_run_state.py::test_a_killed_run_comes_to_what_the_undisturbed_one_did",
+    ),
+    Mutant(
+        "a resumed run with other random numbers",
+        "run_state.py",
+        '    _set_random_states(state["random"])\n',
+        "",
+        "test_run_state.py::"
+        "test_a_loaded_run_has_weights_history_rate_and_random_numbers",
+    ),
+    Mutant(
+        "a resumed schedule that begins anew",
+        "run_state.py",
+        '        run.scheduler.load_state_dict(state["scheduler"])\n',
+        "        pass\n",
+        "test_run_state.py::test_a_killed_run_comes_to_what_the_undisturbed_one_did",
+    ),
+    Mutant(
+        "what killed writes have left, kept",
+        "run_state.py",
+        "        clear_unfinished(path)\n",
+        "        pass\n",
+        "test_run_state.py::test_a_killed_run_comes_to_what_the_undisturbed_one_did",
+    ),
+    Mutant(
+        "tuples that come back as lists",
+        "state_file.py",
+        'return tuple(items) if kind == "tuple" else items',
+        "return items",
+        "test_state_file.py::test_what_is_read_is_what_was_written_type_for_type",
+    ),
+    Mutant(
+        "the mean of the processes' means",
+        "step.py",
+        "num_tokens = int(sum_over_processes(counts.sum()))",
+        "num_tokens = int(counts.sum()) * world_size()",
+        "test_parallel.py::test_two_processes_give_the_curve_and_weights_of_one",
+    ),
+    Mutant(
+        "gradients divided by the number of processes once more",
+        "step.py",
+        "(goal * world_size() / num_tokens).backward()",
+        "(goal / num_tokens).backward()",
+        "test_parallel.py::test_two_processes_give_the_curve_and_weights_of_one",
+    ),
+    Mutant(
+        "every process trained on all rows of a small batch",
+        "batching.py",
+        "return Batch(src, tgt_in, torch.full_like(tgt_out, pad_token_id))",
+        "return Batch(src, tgt_in, tgt_out)",
+        "test_parallel.py::"
+        "test_a_batch_smaller_than_the_number_of_processes_is_trained_on_all_the_same",
+    ),
+    Mutant(
+        "a sum that changes what it adds up",
+        "parallel.py",
+        "value.to(device, copy=True)",
+        "value.to(device)",
+        "test_parallel.py::test_sums_are_over_all_processes_and_leave_the_parts_alone",
+    ),
+    Mutant(
+        "each process its own clock",
+        "training.py",
+        "torch.tensor(int(condition and rank() == 0))",
+        "torch.tensor(int(condition))",
+        "test_parallel.py::test_time_is_up_for_all_when_it_is_for_the_first",
+    ),
+    Mutant(
+        "restarted processes sent to dead addresses",
+        "parallel.py",
+        "    _check_restarts()\n",
+        "",
+        "test_parallel.py::test_restarts_that_would_meet_dead_addresses_are_refused",
+    ),
+    Mutant(
+        "linear decay to 0 before the last step",
+        "schedule.py",
+        "left = (num_steps + 1 - step) / (num_steps + 1 - warmup_steps)",
+        "left = (num_steps - step) / (num_steps + 1 - warmup_steps)",
+        "test_schedule.py::test_linear_decay_worked_out_by_hand",
+    ),
+    Mutant(
+        "half a cosine too much",
+        "schedule.py",
+        "math.cos(math.pi * rest)",
+        "math.cos(2 * math.pi * rest)",
+        "test_schedule.py::test_cosine_decay_worked_out_by_hand",
     ),
     Mutant(
         "training that forgets to advance the schedule",
         "training.py",
-        "                    scheduler.step()\n",
-        "                    pass\n",
+        "            self.scheduler.step()\n",
+        "            pass\n",
         "test_training.py::test_the_scheduler_advances_once_a_step_"
         "and_the_first_step_has_its_first_rate",
     ),
@@ -523,15 +743,15 @@ MUTANTS = [
     Mutant(
         "patience one evaluation too long",
         "training.py",
-        "history.evaluations_since_best == patience",
-        "history.evaluations_since_best > patience",
+        "history.evaluations_since_best == self.patience",
+        "history.evaluations_since_best > (self.patience or 1e9)",
         "test_training.py::"
         "test_training_stops_after_patience_evaluations_without_a_lower_loss",
     ),
     Mutant(
         "early stopping that keeps the last weights",
         "training.py",
-        "                model.load_state_dict(best_weights)\n",
+        "                bare_model(self.model).load_state_dict(self.best_weights)\n",
         "                pass\n",
         "test_training.py::"
         "test_stopping_early_puts_the_best_weights_back_and_not_the_last",
@@ -539,8 +759,8 @@ MUTANTS = [
     Mutant(
         "best weights remembered without a copy",
         "training.py",
-        "best_weights = copy.deepcopy(model.state_dict())",
-        "best_weights = model.state_dict()",
+        "self.best_weights = copy.deepcopy(weights)",
+        "self.best_weights = weights",
         "test_training.py::"
         "test_stopping_early_puts_the_best_weights_back_and_not_the_last",
     ),
@@ -757,6 +977,13 @@ MUTANTS = [
         "test_beam_search.py::test_the_place_of_a_result_is_filled_by_another_prefix",
     ),
     Mutant(
+        "a row is done when no prefix beats the best of several results",
+        "beam_search.py",
+        "> self.best_scores[:, -1:]",
+        "> self.best_scores[:, :1]",
+        "test_beam_search.py::test_a_poor_last_result_does_not_stop_a_better_prefix",
+    ),
+    Mutant(
         "a row is done with its first result",
         "beam_search.py",
         "self.num_ended >= beam_size",
@@ -879,8 +1106,8 @@ MUTANTS = [
     Mutant(
         "a compiled model saved under the names of its wrapper",
         "checkpoint.py",
-        'model = getattr(model, "_orig_mod", model)',
-        "model = model",
+        "    model = bare_model(model)\n",
+        "",
         "test_checkpoint.py::"
         "test_of_a_compiled_or_packed_model_the_model_inside_is_saved",
     ),

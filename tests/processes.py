@@ -9,7 +9,10 @@ import socket
 from functools import partial
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "transformer.run_state"])
+# Not our package: the server may know another one than the tests do.
+_CONTEXT.set_forkserver_preload(
+    ["torch.distributed.fsdp", "torch.distributed.checkpoint.state_dict"]
+)
 
 
 def start(function, *arguments):

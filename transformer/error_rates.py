@@ -1,7 +1,7 @@
 """How far written sequences are from the right ones: error rates of symbols and sequences.
 
 Of phonemes and words these are the phoneme and the word error rate, PER and WER. Edit
-distances are counted by RapidFuzz, which `pip install transformer-book[metrics]` installs.
+distances are counted by RapidFuzz, which comes with the extra `metrics` of the package.
 """
 
 from collections.abc import Sequence
