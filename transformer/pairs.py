@@ -57,22 +57,20 @@ class PairFormat:
         sides = text.rstrip("\r\n").split("\t")
         if len(sides) != 2:
             raise ValueError(f"{len(sides) - 1} TABs instead of one between the sides")
-        return (
-            _cut("source", sides[0], self.source_separator),
-            _cut("target", sides[1], self.target_separator),
-        )
+        return self.cut("source", sides[0]), self.cut("target", sides[1])
 
-
-def _cut(name: str, text: str, separator: str) -> list[str]:
-    if not text:
-        raise ValueError(f"the {name} is empty")
-    symbols = text.split(separator) if separator else list(text)
-    if "" in symbols:
-        raise ValueError(
-            f"symbol {symbols.index('') + 1} of the {name} is empty: {separator!r} at an "
-            "end, or twice in a row"
-        )
-    return symbols
+    def cut(self, side: str, text: str) -> list[str]:
+        """The symbols of one side, "source" or "target"; errors as in `read`."""
+        if not text:
+            raise ValueError(f"the {side} is empty")
+        separator = getattr(self, f"{side}_separator")
+        symbols = text.split(separator) if separator else list(text)
+        if "" in symbols:
+            raise ValueError(
+                f"symbol {symbols.index('') + 1} of the {side} is empty: {separator!r} at "
+                "an end, or twice in a row"
+            )
+        return symbols
 
 
 def read_pairs(

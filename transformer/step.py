@@ -57,7 +57,7 @@ def train_step(
         FloatingPointError: if the loss or a gradient is infinite or NaN; the weights
             are then left as they were.
     """
-    _check_options(clip_norm, label_smoothing)
+    check_options(clip_norm, label_smoothing)
     check_synchronised(model)
     parts = as_parts(batch)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -97,7 +97,8 @@ def train_step(
     return result
 
 
-def _check_options(clip_norm: float | None, label_smoothing: float) -> None:
+def check_options(clip_norm: float | None, label_smoothing: float) -> None:
+    """Raise unless `clip_norm` is None or above 0, and `label_smoothing` in [0, 1)."""
     check_number("label_smoothing", label_smoothing)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")

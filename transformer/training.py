@@ -24,7 +24,7 @@ from transformer.parallel import (
     world_size,
 )
 from transformer.runtime import evaluation_mode, uninterrupted
-from transformer.step import train_step
+from transformer.step import check_options, train_step
 from transformer.transformer import Transformer
 
 
@@ -88,6 +88,7 @@ class TrainingRun:
         patience: int | None = None,
     ) -> None:
         """Begin at step 0. Arguments and errors as in `train`."""
+        check_options(clip_norm, label_smoothing)
         self.evaluate_every = check_positive_int("evaluate_every", evaluate_every)
         self._watches_loss = isinstance(scheduler, ReduceLROnPlateau)
         if getattr(scheduler, "optimizer", optimizer) is not optimizer:
