@@ -60,24 +60,31 @@ def test_a_killed_run_comes_to_what_the_undisturbed_one_did(
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.tsv", "run", "final"}
 
 
+def begin_anew(folder):
+    (folder / "run").unlink()
+    (folder / "final").unlink()
+
+
 @pytest.mark.soak
 def test_ten_kills_at_random_moments_change_nothing(undisturbed, tmp_path):
     write_pairs(tmp_path / "pairs.tsv")
     began = time.monotonic()
-    process = start(train_to_the_end, str(undisturbed), 24, None, 1)
+    process = start(train_to_the_end, str(tmp_path), 24, None, 1)
     process.join()
     whole = time.monotonic() - began
+    begin_anew(tmp_path)
     kills = 0
-    while not (tmp_path / "final").exists():
+    while kills < 10:
         process = start(train_to_the_end, str(tmp_path), 24, None, 1)
-        # Now and then a kill comes before the first step, or after the last.
-        process.join(random.uniform(0.3, 0.7) * whole if kills < 10 else None)
+        process.join(random.uniform(0.2, 0.8) * whole)
         if process.exitcode is None:
             process.kill()
             process.join()
             kills += 1
-        if kills < 10:
-            (tmp_path / "final").unlink(missing_ok=True)
+        else:  # It has come to its end: another run, to be killed again.
+            assert final(tmp_path) == final(undisturbed)
+            begin_anew(tmp_path)
+    train_to_the_end(tmp_path)
     assert final(tmp_path) == final(undisturbed)
 
 
