@@ -6,7 +6,13 @@ A fork of the test process itself would copy its threads' locks without its thre
 import multiprocessing
 import os
 import socket
+import sys
 from functools import partial
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("Windows can neither fork nor kill", allow_module_level=True)
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Not our package: the server may know another one than the tests do.

@@ -83,12 +83,17 @@ def _check_restarts() -> None:
 
 def rank() -> int:
     """The number of this process, from 0. Process 0 shows the bar and writes the files."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _has_group() else 0
 
 
 def world_size() -> int:
     """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _has_group() else 1
+
+
+def _has_group() -> bool:
+    # Not every build of PyTorch has the engine.
+    return dist.is_available() and dist.is_initialized()
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
