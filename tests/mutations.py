@@ -623,7 +623,8 @@ MUTANTS = [
         "run_state.py",
         "run.best_weights = best and spread_like(model.state_dict(), best)",
         "run.best_weights = None",
-        "test_run_state.py::test_a_killed_run_comes_to_what_the_undisturbed_one_did",
+        "test_run_state.py::"
+        "test_the_best_weights_of_before_are_put_back_if_none_are_better",
     ),
     Mutant(
         "a resumed run with other random numbers",
@@ -658,7 +659,7 @@ MUTANTS = [
         "the mean of the processes' means",
         "step.py",
         "num_tokens = int(sum_over_processes(counts.sum()))",
-        "num_tokens = int(counts.sum()) * world_size()",
+        "num_tokens = max(int(counts.sum()), 1) * world_size()",
         "test_parallel.py::test_two_processes_give_the_curve_and_weights_of_one",
     ),
     Mutant(

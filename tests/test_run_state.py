@@ -12,7 +12,7 @@ from workers import begin, ragged_batches, train_to_the_end, write_pairs
 from transformer.run_state import load_run, save_run
 from transformer.schedule import linear_schedule
 from transformer.state_file import read_state, write_state
-from transformer.training import TrainingRun
+from transformer.training import Evaluation, TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +111,34 @@ def test_without_a_file_a_run_begins_at_the_beginning(tmp_path):
 
 def test_a_loaded_run_has_weights_history_rate_and_random_numbers(path):
     random_state = torch.get_rng_state()
-    torch.rand(3)
     run, original = a_run(seed=4), a_run()
     list(original.steps(ragged_batches(5), 3))
+    torch.rand(3)
     assert load_run(path, run) is True
     assert run.history == original.history
     assert run.optimizer.param_groups[0]["lr"] == original.scheduler.get_last_lr()[0]
     assert_same_weights(run.model, snapshot(original.model))
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_the_best_weights_of_before_are_put_back_if_none_are_better(
+    tmp_path, monkeypatch
+):
+    losses = iter([3.0, 1.0, 2.0, 2.5, 1.5])
+    monkeypatch.setattr(
+        "transformer.training.evaluate", lambda *_: Evaluation(next(losses), 0.5)
+    )
+    watched = dict(held_out=next(ragged_batches(5)), evaluate_every=1, patience=9)
+    run, again = a_run(**watched), a_run(seed=4, **watched)
+    for step in run.steps(ragged_batches(5), 3):
+        if step == 2:
+            best = snapshot(run.model)
+    save_run(tmp_path / "run", run)
+    load_run(tmp_path / "run", again)
+    list(again.steps(ragged_batches(5, seed=8), 5))
+    assert again.history.best_step == 2
+    again.restore_best()
+    assert_same_weights(again.model, best)
 
 
 def test_parts_of_a_model_may_be_frozen_or_trained_at_another_rate(tmp_path):
