@@ -10,8 +10,12 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from transformer.checkpoint import load_checkpoint
+
 if TYPE_CHECKING:
     from IPython.display import Markdown
+
+    from transformer.transformer import Transformer
 
 _IN_ASCII = {"✓": "[right]", "✗": "[wrong]", "⟨": "<", "⟩": ">"}
 
@@ -29,6 +33,19 @@ def read_results(name: str) -> dict[str, Any]:
     """What a benchmark, such as `decoding`, has measured and stored in the package."""
     path = resources.files("transformer") / "results" / f"{name}.json"
     return json.loads(path.read_text("utf-8"))
+
+
+def read_model(name: str) -> Transformer:
+    """A model that the book has trained and stores in the package, in evaluation mode.
+
+    Args:
+        name: `copy`, which copies as in chapter 8, or `sum-1800`, which adds as in
+            chapter 9, after all of its steps.
+    """
+    path = resources.files("transformer") / "results" / f"{name}.safetensors"
+    with resources.as_file(path) as file:
+        # Stored in half of the room, which costs the answers nothing.
+        return load_checkpoint(file).float()
 
 
 def print_anywhere(text: str) -> None:
