@@ -73,6 +73,14 @@ TASKS = [
 ]
 
 
+def bags_of_letters() -> set[str]:
+    """The letters of each number's words, in alphabetical order.
+
+    Who does not know where a letter stands sees no more than this.
+    """
+    return {"".join(sorted(number_words.in_words(number))) for number in range(LIMIT)}
+
+
 def share_right(model: Transformer, asked: Batch) -> float:
     """The share of `asked` that greedy decoding answers without a mistake."""
     width = asked.tgt_out.size(1)
@@ -112,6 +120,7 @@ def collect(num_steps: int, seeds: range = SEEDS) -> dict:
         }
     return {
         "threads": 1,
+        "bags_of_letters": len(bags_of_letters()),
         "tasks": [
             {
                 "task": task.name,

@@ -10,105 +10,128 @@ from transformer.exercises.self_check import Mistake, SelfCheck
 from transformer.position_encoding import sinusoids
 
 
-def _votes(write: Tensor, final: Tensor, scale: Tensor, matrix: Tensor) -> Tensor:
-    size = final.var(unbiased=False).sqrt()
-    return matrix @ ((write - write.mean()) / size * scale)
+def _remains(writes: Tensor) -> Tensor:
+    parts = [writes[0]]
+    for write in writes[1:]:
+        parts.append(write)
+        size = sum(parts).var(unbiased=False).sqrt()
+        parts = [(part - part.mean()) / size for part in parts]
+    return torch.stack(parts)
 
 
-def _votes_cases() -> list[tuple]:
-    cases = []
-    for seed, width, num_tokens in ((0, 6, 4), (1, 5, 7)):
-        generator = torch.Generator().manual_seed(seed)
-        write, others, scale = torch.randn(3, width, generator=generator)
-        matrix = torch.randn(num_tokens, width, generator=generator)
-        # A mean that is not zero, and a scale that is not one.
-        cases.append((write + 2, write + 2 + 3 * others, scale.abs() + 0.5, matrix))
-    return cases
+def _remains_cases() -> list[tuple]:
+    generator = torch.Generator().manual_seed(0)
+    # Means that are not zero, and writes of unequal sizes.
+    return [
+        (1 + size * torch.randn(count, width, generator=generator),)
+        for count, width, size in ((3, 5, 1.0), (5, 4, 2.0), (2, 6, 0.5))
+    ]
 
 
-def _votes_own_size(
-    write: Tensor, _final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return _votes(write, write, scale, matrix)
+def _sizes(writes: Tensor, unbiased: bool = False) -> list[Tensor]:
+    """What each norm divides by, the first of them behind the first two writes."""
+    stream, sizes = writes[0], []
+    for write in writes[1:]:
+        stream = stream + write
+        sizes.append(stream.var(unbiased=unbiased).sqrt())
+        stream = (stream - stream.mean()) / sizes[-1]
+    return sizes
 
 
-def _votes_no_mean(
-    write: Tensor, final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return matrix @ (write / final.var(unbiased=False).sqrt() * scale)
+def _remains_nothing_lost(writes: Tensor) -> Tensor:
+    return writes - writes.mean(dim=1, keepdim=True)
 
 
-def _votes_mean_of_final(
-    write: Tensor, final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return matrix @ ((write - final.mean()) / final.var(unbiased=False).sqrt() * scale)
+def _remains_first_norm_only(writes: Tensor) -> Tensor:
+    sizes = _sizes(writes)
+    centred = writes - writes.mean(dim=1, keepdim=True)
+    return centred / torch.stack([sizes[0], *sizes])[:, None]
 
 
-def _votes_no_scale(
-    write: Tensor, final: Tensor, _scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return _votes(write, final, torch.ones_like(write), matrix)
+def _remains_last_norm_only(writes: Tensor) -> Tensor:
+    return (writes - writes.mean(dim=1, keepdim=True)) / _sizes(writes)[-1]
 
 
-def _votes_no_size(
-    write: Tensor, _final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return matrix @ ((write - write.mean()) * scale)
+def _remains_embedding_kept(writes: Tensor) -> Tensor:
+    return torch.cat([writes[:1], _remains(writes)[1:]])
 
 
-def _votes_variance(
-    write: Tensor, final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return matrix @ ((write - write.mean()) / final.var(unbiased=False) * scale)
+def _remains_no_mean(writes: Tensor) -> Tensor:
+    sizes = torch.stack(_sizes(writes))
+    later = sizes.flip(0).cumprod(0).flip(0)
+    return writes / torch.cat([later[:1], later])[:, None]
 
 
-def _votes_one_less(
-    write: Tensor, final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return matrix @ ((write - write.mean()) / final.std() * scale)
+def _remains_one_less(writes: Tensor) -> Tensor:
+    sizes = torch.stack(_sizes(writes, unbiased=True))
+    later = sizes.flip(0).cumprod(0).flip(0)
+    centred = writes - writes.mean(dim=1, keepdim=True)
+    return centred / torch.cat([later[:1], later])[:, None]
 
 
-def _votes_of_all(
-    _write: Tensor, final: Tensor, scale: Tensor, matrix: Tensor
-) -> Tensor:
-    return _votes(final, final, scale, matrix)
+def _remains_size_of_writes(writes: Tensor) -> Tensor:
+    return torch.stack([(w - w.mean()) / w.var(unbiased=False).sqrt() for w in writes])
 
 
-check_votes = SelfCheck(
-    solution=_votes,
-    cases=_votes_cases,
+def _remains_stream(writes: Tensor) -> Tensor:
+    stream, streams = writes[0], [writes[0]]
+    for write, size in zip(writes[1:], _sizes(writes), strict=True):
+        stream = stream + write
+        stream = (stream - stream.mean()) / size
+        streams.append(stream)
+    return torch.stack(streams)
+
+
+def _remains_total(writes: Tensor) -> Tensor:
+    return _remains(writes).sum(dim=0)
+
+
+check_remains = SelfCheck(
+    solution=_remains,
+    cases=_remains_cases,
     mistakes=(
         Mistake(
-            _votes_own_size,
-            "You divide by the size of the write itself. The norm has seen the finished "
-            "stream alone, so divide by the size of `final`.",
+            _remains_nothing_lost,
+            "Your parts keep their size, as in a pre-norm model. Here each norm divides "
+            "all that has been written so far.",
         ),
         Mistake(
-            _votes_no_mean,
-            "The norm subtracts a mean. Subtract from each write its own.",
+            _remains_first_norm_only,
+            "You divide each write by the norm right behind it. The later norms divide "
+            "it again.",
         ),
         Mistake(
-            _votes_mean_of_final,
-            "You subtract the mean of the whole stream, once for each writer. Subtract "
-            "the mean of `write`: these means add up to that of the stream.",
-        ),
-        Mistake(_votes_no_scale, "The norm's `scale` is missing."),
-        Mistake(
-            _votes_no_size,
-            "The norm divides by the standard deviation of `final`; so must you.",
+            _remains_last_norm_only,
+            "You divide all by the last norm alone. What was written early has passed the "
+            "norms before it, too.",
         ),
         Mistake(
-            _votes_variance,
-            "You divide by the variance. The norm divides by its root.",
+            _remains_embedding_kept,
+            "The embedding, row 0, passes through every norm as well.",
         ),
         Mistake(
-            _votes_one_less,
+            _remains_no_mean,
+            "A norm also subtracts the mean: subtract from each part its own.",
+        ),
+        Mistake(
+            _remains_one_less,
             "A layer norm divides by the number of entries, not by one less: use "
             "`unbiased=False`.",
         ),
         Mistake(
-            _votes_of_all,
-            "These are the votes of the whole stream. Take apart what `write` adds.",
+            _remains_size_of_writes,
+            "You divide each write by its own size. The norm has seen the whole stream, "
+            "so divide by the size of the sum.",
+        ),
+        Mistake(
+            _remains_stream,
+            "That is the stream after each norm. Return its parts at the end, one row "
+            "for each writer.",
+        ),
+        Mistake(
+            _remains_total,
+            "That is the finished stream. Return the parts that add up to it, one row "
+            "for each writer.",
         ),
     ),
 )
