@@ -44,11 +44,15 @@ def build_marian(seed: int, activation: str = "swish") -> MarianMTModel:
     with torch.no_grad():
         for name, weight in marian.named_parameters():
             if "embed_positions" not in name:
-                drawn = 0.4 * torch.randn(weight.shape, generator=generator)
-                weight.copy_(drawn.mul(1_000).round() / 1_000)
-        bias = 0.4 * torch.randn(marian.final_logits_bias.shape, generator=generator)
-        marian.final_logits_bias.copy_(bias.mul(1_000).round() / 1_000)
+                weight.copy_(_draw(weight.shape, generator))
+        bias = marian.final_logits_bias
+        bias.copy_(_draw(bias.shape, generator))
     return marian
+
+
+def _draw(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    drawn = 0.4 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return drawn.mul(1_000).round() / 1_000
 
 
 def marian_logits(marian: MarianMTModel, source: Tensor, target_in: Tensor) -> Tensor:
