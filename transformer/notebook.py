@@ -41,10 +41,13 @@ def read_model(name: str) -> Transformer:
     Args:
         name: `copy`, which copies as in chapter 8, or `sum-1800`, which adds as in
             chapter 9, after all of its steps.
+
+    Raises:
+        FileNotFoundError: no model of this name is stored.
     """
     path = resources.files("transformer") / "results" / f"{name}.safetensors"
     with resources.as_file(path) as file:
-        # Stored in half of the room, which costs the answers nothing.
+        # Stored in float16, and computed with in float32.
         return load_checkpoint(file).float()
 
 
