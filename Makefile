@@ -184,7 +184,7 @@ site-extras: $(READY)
 	  $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
-# benchmark-loading, benchmark-live, benchmark-book
+# benchmark-anatomy, benchmark-loading, benchmark-marian, benchmark-live, benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 
