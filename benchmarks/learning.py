@@ -106,40 +106,40 @@ def build_update(recipe: Recipe, model: Transformer) -> Update:
     """The recipe's optimizers for `model`."""
     if recipe.optimizer == ADAM:
         return Update([Adam(model.parameters(), lr=5e-4)], [])
-    if recipe.optimizer == ADAMW:
-        optimizers = [
-            AdamW(
-                model.parameters(),
-                lr=3e-3,
-                betas=(0.9, 0.99),
-                weight_decay=0.3,
-                fused=True,
-            )
-        ]
-    else:
-        # Muon is made for the matrices inside the layers; the rest is left to AdamW.
-        layers = [*model.encoder.parameters(), *model.decoder.parameters()]
-        matrices = [weight for weight in layers if weight.dim() == 2]
-        others = {id(p): p for p in model.parameters()}
-        for weight in matrices:
-            del others[id(weight)]
-        optimizers = [
-            Muon(matrices, lr=0.03, weight_decay=0.0),
-            AdamW(others.values(), lr=3e-3, betas=(0.9, 0.99)),
-        ]
-    return Update(
-        optimizers,
-        [
-            OneCycleLR(
-                optimizer,
-                max_lr=optimizer.defaults["lr"],
-                total_steps=recipe.num_steps,
-                pct_start=0.1,
-                anneal_strategy="linear",
-                cycle_momentum=False,
-            )
-            for optimizer in optimizers
-        ],
+    build = build_adamw if recipe.optimizer == ADAMW else build_muon
+    optimizers = build(model)
+    schedules = [one_cycle(optimizer, recipe.num_steps) for optimizer in optimizers]
+    return Update(optimizers, schedules)
+
+
+def build_adamw(model: Transformer, learning_rate: float = 3e-3) -> list[Optimizer]:
+    """AdamW as in chapter 9."""
+    settings = dict(lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.3, fused=True)
+    return [AdamW(model.parameters(), **settings)]
+
+
+def build_muon(model: Transformer, learning_rate: float = 0.03) -> list[Optimizer]:
+    """Muon for the matrices inside the layers, for which it is made; AdamW for the rest."""
+    layers = [*model.encoder.parameters(), *model.decoder.parameters()]
+    matrices = [weight for weight in layers if weight.dim() == 2]
+    others = {id(p): p for p in model.parameters()}
+    for weight in matrices:
+        del others[id(weight)]
+    return [
+        Muon(matrices, lr=learning_rate, weight_decay=0.0),
+        AdamW(others.values(), lr=3e-3, betas=(0.9, 0.99)),
+    ]
+
+
+def one_cycle(optimizer: Optimizer, num_steps: int) -> OneCycleLR:
+    """Up to the optimizer's learning rate in a tenth of the steps, then straight down."""
+    return OneCycleLR(
+        optimizer,
+        max_lr=optimizer.defaults["lr"],
+        total_steps=num_steps,
+        pct_start=0.1,
+        anneal_strategy="linear",
+        cycle_momentum=False,
     )
 
 
