@@ -180,7 +180,7 @@ site-extras: $(READY)
 	  $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
-# benchmark-anatomy, benchmark-marian, benchmark-live, benchmark-book
+# benchmark-anatomy, benchmark-improving, benchmark-marian, benchmark-live, benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 
