@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -258,6 +259,21 @@ def test_exams_of_averaged_weights_ask_the_average(tmp_path, monkeypatch):
     trained, averaged = asked[0], asked[-1]
     weights = [model.output_projection.weight for model in (trained, averaged)]
     assert not torch.equal(*weights)
+
+
+def test_every_variant_is_run_with_every_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "KEPT", tmp_path)
+    monkeypatch.setattr(improving, "ProcessPoolExecutor", ThreadPoolExecutor)
+    tiny = [
+        Variant(name, sizes=TINY, num_examples=128, exam_every=64)
+        for name in ("a", "b")
+    ]
+    results = improving.collect(tiny, range(2), num_steps=1)
+    assert [variant["name"] for variant in results["variants"]] == ["a", "b"]
+    for variant in results["variants"]:
+        assert [run["seed"] for run in variant["runs"]] == [0, 1]
+        assert [len(run["held_out_right"]) for run in variant["runs"]] == [1, 1]
+        assert variant["steps"] == 2
 
 
 def test_what_is_stored_belongs_to_a_variant():

@@ -93,7 +93,7 @@ class AdditionTask:
         for any number of digits, where `split` must list all pairs.
 
         Returns:
-            `[num_pairs, 2]`, in random order.
+            Pairs of numbers, one a row, in random order.
         """
         check_positive_int("num_pairs", num_pairs)
         limit = 10**self.num_digits
