@@ -104,8 +104,10 @@ def _name(run: Callable[..., Any], arguments: tuple) -> str:
         path.read_bytes() for path in sorted({*PACKAGE.glob("*.py"), *_code(own)})
     ]
     digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    readable = re.sub(r"\W+", "-", f"{own.stem}-{run.__name__}{arguments}")
-    return f"{readable[:100].strip('-')}-{digest}.json"
+    # Of named arguments, such as a NamedTuple shows, the values will do.
+    readable = re.sub(r"\w+=|\W+", "-", f"{own.stem}-{run.__name__}{arguments}")
+    readable = re.sub("-+", "-", readable)[:160]
+    return f"{readable.strip('-')}-{digest}.json"
 
 
 def _code(path: Path, known: frozenset[Path] = frozenset()) -> frozenset[Path]:
