@@ -261,20 +261,20 @@ def date_to_iso(generator: Generator, _size: int) -> Pair:
 
 
 def english_to_digits(generator: Generator, _size: int) -> Pair:
-    """`forty two` → `42`, from 0 to 999."""
-    number = random_int(0, 1_000, generator)
+    """`forty two` → `42`, from 1 to 999."""
+    number = random_int(1, 1_000, generator)
     return numerals.english(number), str(number)
 
 
 def german_to_digits(generator: Generator, _size: int) -> Pair:
-    """`zweiundvierzig` → `42`, from 0 to 999."""
-    number = random_int(0, 1_000, generator)
+    """`zweiundvierzig` → `42`, from 1 to 999."""
+    number = random_int(1, 1_000, generator)
     return numerals.german(number), str(number)
 
 
 def japanese_to_digits(generator: Generator, _size: int) -> Pair:
-    """`四十二` → `42`, from 0 to 999."""
-    number = random_int(0, 1_000, generator)
+    """`四十二` → `42`, from 1 to 999."""
+    number = random_int(1, 1_000, generator)
     return numerals.japanese(number), str(number)
 
 
@@ -298,5 +298,5 @@ TEXT_TASKS = [
     ),
     TextTask("English words", english_to_digits, _SMALL_LETTERS + " ", DIGITS),
     TextTask("German words", german_to_digits, _SMALL_LETTERS + "öüß", DIGITS),
-    TextTask("Japanese words", japanese_to_digits, "零一二三四五六七八九十百", DIGITS),
+    TextTask("Japanese words", japanese_to_digits, "一二三四五六七八九十百", DIGITS),
 ]
