@@ -47,7 +47,7 @@ def test_every_symbol_occurs_and_no_other(task):
     assert len(set(task.src_symbols)) == len(task.src_symbols)
 
 
-OFTEN_MISSING = {"English words": "abcjkmpqz", "German words": "jkmopqy"}
+OFTEN_MISSING = {"English words": "abcjkmpqz", "German words": "jkmopqxy"}
 
 
 @pytest.mark.parametrize("task", TEXT_TASKS, ids=lambda task: task.name)
@@ -94,9 +94,9 @@ def test_a_cipher_has_one_key():
     assert {key_of(*pair) for pair in drawn("shift by 3")} == {3}
     for source, target in drawn("shift by a key"):
         assert key_of(source[1:], target) == int(source[0])
-    hidden = [key_of(*pair) for pair in drawn("shift by a hidden key", 1_000)]
-    assert set(hidden) == set(range(10))
-    assert max(map(hidden.count, set(hidden))) < 150
+    hidden = [key_of(*pair) for pair in drawn("shift by a hidden key", 900)]
+    assert set(hidden) == {1, 2, 3}
+    assert min(map(hidden.count, set(hidden))) > 250
 
 
 def test_brackets_are_closed_from_the_inside():

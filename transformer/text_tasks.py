@@ -185,14 +185,14 @@ def shift(generator: Generator, size: int) -> Pair:
 
 
 def shift_by_key(generator: Generator, size: int) -> Pair:
-    """`2cab` → `ecd`: the source begins with the key."""
+    """`2cab` → `ecd`: the source begins with the key, 1, 2 or 3."""
     word = random_text(LETTERS, size, generator)
-    key = random_int(0, 10, generator)
+    key = random_int(1, 4, generator)
     return f"{key}{word}", shifted(word, key)
 
 
 def shift_by_hidden_key(generator: Generator, size: int) -> Pair:
-    """`cab` → `ecd`, or `bja`: nothing says which key was drawn."""
+    """`cab` → `ecd`, or `dbc`, or `fde`: nothing says which key was drawn."""
     source, target = shift_by_key(generator, size)
     return source[1:], target
 
@@ -285,7 +285,7 @@ TEXT_TASKS = [
     TextTask("sort", sort, LETTERS, LETTERS),
     TextTask("remove duplicates", remove_duplicates, LETTERS[:6], LETTERS[:6]),
     TextTask("shift by 3", shift, LETTERS, LETTERS),
-    TextTask("shift by a key", shift_by_key, DIGITS + LETTERS, LETTERS),
+    TextTask("shift by a key", shift_by_key, "123" + LETTERS, LETTERS),
     TextTask("shift by a hidden key", shift_by_hidden_key, LETTERS, LETTERS),
     TextTask("close brackets", close_brackets, "([{)]}", ")]}"),
     TextTask("common prefix", common_prefix, LETTERS + ",", LETTERS, range(1, 7)),
