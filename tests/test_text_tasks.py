@@ -81,7 +81,7 @@ def test_letters_are_reversed_sorted_and_kept_once():
 
 
 def key_of(source, target):
-    letters = text_tasks.LETTERS
+    letters = text_tasks.CIPHER_LETTERS
     keys = {
         (letters.index(b) - letters.index(a)) % len(letters)
         for a, b in zip(source, target, strict=True)

@@ -23,6 +23,7 @@ from transformer.tokens import END, FIRST_TASK_TOKEN, START
 Pair = tuple[str, str]
 
 LETTERS = "abcdefghij"
+CIPHER_LETTERS = LETTERS[:6]
 DIGITS = "0123456789"
 
 
@@ -174,19 +175,19 @@ def remove_duplicates(generator: Generator, size: int) -> Pair:
 
 def shifted(word: str, key: int) -> str:
     """Each letter `key` places further in the alphabet, and from its end to its start."""
-    places = [LETTERS.index(letter) + key for letter in word]
-    return "".join(LETTERS[place % len(LETTERS)] for place in places)
+    places = [CIPHER_LETTERS.index(letter) + key for letter in word]
+    return "".join(CIPHER_LETTERS[place % len(CIPHER_LETTERS)] for place in places)
 
 
 def shift(generator: Generator, size: int) -> Pair:
     """`cab` → `fde`: the key is always 3."""
-    word = random_text(LETTERS, size, generator)
+    word = random_text(CIPHER_LETTERS, size, generator)
     return word, shifted(word, 3)
 
 
 def shift_by_key(generator: Generator, size: int) -> Pair:
     """`2cab` → `ecd`: the source begins with the key, 1, 2 or 3."""
-    word = random_text(LETTERS, size, generator)
+    word = random_text(CIPHER_LETTERS, size, generator)
     key = random_int(1, 4, generator)
     return f"{key}{word}", shifted(word, key)
 
@@ -278,15 +279,28 @@ def japanese_to_digits(generator: Generator, _size: int) -> Pair:
     return numerals.japanese(number), str(number)
 
 
+def fill_gap(generator: Generator, _size: int) -> Pair:
+    """`zweiundvierzig` → source `zwAvierBg`, target `AeiundBzi`: two gaps, to be filled.
+
+    A and B stand for what is missing, and before it in the target.
+    """
+    word = numerals.german(random_int(1, 1_000, generator))
+    cuts = torch.randint(len(word) + 1, (4,), generator=generator).sort().values
+    a, b, c, d = cuts.tolist()
+    return f"{word[:a]}A{word[b:c]}B{word[d:]}", f"A{word[a:b]}B{word[c:d]}"
+
+
 _SMALL_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 #: The tasks, each of which is a function above and the symbols that it needs.
 TEXT_TASKS = [
     TextTask("reverse", reverse, LETTERS, LETTERS),
     TextTask("sort", sort, LETTERS, LETTERS),
     TextTask("remove duplicates", remove_duplicates, LETTERS[:6], LETTERS[:6]),
-    TextTask("shift by 3", shift, LETTERS, LETTERS),
-    TextTask("shift by a key", shift_by_key, "123" + LETTERS, LETTERS),
-    TextTask("shift by a hidden key", shift_by_hidden_key, LETTERS, LETTERS),
+    TextTask("shift by 3", shift, CIPHER_LETTERS, CIPHER_LETTERS),
+    TextTask("shift by a key", shift_by_key, "123" + CIPHER_LETTERS, CIPHER_LETTERS),
+    TextTask(
+        "shift by a hidden key", shift_by_hidden_key, CIPHER_LETTERS, CIPHER_LETTERS
+    ),
     TextTask("close brackets", close_brackets, "([{)]}", ")]}"),
     TextTask("common prefix", common_prefix, LETTERS + ",", LETTERS, range(1, 7)),
     TextTask("Roman numerals", roman_to_digits, "MDCLXVI", DIGITS),

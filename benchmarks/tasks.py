@@ -1,0 +1,309 @@
+"""Thirteen text tasks with one recipe: how long until 99 % are right, and what each needs.
+
+Needs: the recipe trains the model of every task whole, and without one thing, which another
+module that does nothing replaces, or with one layer on each side. Counted: the steps until
+99 % of 300 held-out examples are answered exactly, decoded greedily, asked every 50 steps;
+None where that is not reached. At the end, or when it is reached, examples of other sizes
+than those of training are asked, too.
+
+Subwords: German number words, cut into letters and into symbols that byte-pair encoding has
+learned. Counted likewise, and timed: training, in seconds of the processor.
+
+Pretraining: a model that has filled gaps in German number words, and a new one, learn the
+digits of a few of them. Counted: the share of held-out words that are right.
+
+Five seeds each, which decide the first weights and the examples.
+"""
+
+import argparse
+import copy
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.learning import ADAMW, SMALL, Recipe, build_update
+from benchmarks.measure import machine, write_results
+from benchmarks.parts import PARTS, Part, take_away
+from transformer import Batch, MultiHeadAttention, Transformer, train_step
+from transformer.byte_pairs import learn_byte_pairs
+from transformer.decoding import decode_uncached
+from transformer.numerals import german
+from transformer.text_tasks import (
+    DIGITS,
+    TEXT_TASKS,
+    Pair,
+    TextTask,
+    fill_gap,
+)
+
+SEEDS = range(5)
+NUM_STEPS = 800
+BATCH_SIZE = 64
+EXAM_EVERY = 50
+NUM_ASKED = 300
+GOAL = 0.99
+SIZES = SMALL | {"max_len": 64}
+#: Besides those of training.
+OTHER_SIZES = (1, 2, 9, 10, 12)
+MERGES = (0, 10, 60)
+LABELLED = (30, 60, 120)
+PRETRAINING_STEPS, FEW_STEPS = 800, 200
+
+_BY_NAME = {part.name: part for part in PARTS}
+NOTHING = _BY_NAME["nothing"]
+
+
+class Variant(NamedTuple):
+    """What is taken away from the model, and how many layers it has on each side."""
+
+    name: str
+    part: Part = NOTHING
+    num_layers: int = 2
+
+
+VARIANTS = [
+    Variant("whole"),
+    Variant("no positions", _BY_NAME["positions"]),
+    Variant("no self-attention, encoder", _BY_NAME["self-attention of the encoder"]),
+    Variant("no self-attention, decoder", _BY_NAME["self-attention of the decoder"]),
+    Variant("one layer", num_layers=1),
+]
+
+
+class Uncached:
+    """Decodes without a cache, which some of the models do not have."""
+
+    def __init__(self, model: Transformer) -> None:
+        """Remember the model."""
+        self.model = model
+
+    def greedy_decode(self, src: Tensor, max_len: int, start: int, end: int) -> Tensor:
+        """As `Transformer.greedy_decode`."""
+        return decode_uncached(self.model, src, max_len, start, end)
+
+
+def lacks_cache(model: Transformer) -> bool:
+    """Whether self-attention of the decoder, which fills the cache, was taken away."""
+    attention = model.decoder.layers[0].self_attention
+    return not isinstance(attention, MultiHeadAttention)
+
+
+def build(task: TextTask, variant: Variant) -> Transformer:
+    """The model of a task, without what the variant takes away."""
+    layers = dict.fromkeys(
+        ("num_encoder_layers", "num_decoder_layers"), variant.num_layers
+    )
+    model = Transformer(task.src_vocab_size, task.tgt_vocab_size, **SIZES | layers)
+    take_away(variant.part, model)
+    return model
+
+
+def recipe(num_steps: int) -> Recipe:
+    """Chapter 9's optimizer and schedule, for another number of steps."""
+    return Recipe("text task", ADAMW, num_steps, BATCH_SIZE, SIZES)
+
+
+def exam(task: TextTask) -> list[Pair]:
+    """The same held-out examples for every seed."""
+    generator = torch.Generator().manual_seed(1_000_003)
+    return task.pairs(NUM_ASKED, generator, held_out=True)
+
+
+class Learned(NamedTuple):
+    """How a training went."""
+
+    steps: int | None
+    """Steps until the goal was reached."""
+    right: float
+    """The share of right answers in the last exam."""
+    cpu_seconds_a_step: float
+
+
+def learn(
+    model: Transformer,
+    task: TextTask,
+    batches: Iterator[Batch],
+    stop_after: int,
+) -> Learned:
+    """Train until the goal is reached, at most `NUM_STEPS` steps, or `stop_after`."""
+    asked = exam(task)
+    update = build_update(recipe(NUM_STEPS), model)
+    decoder = Uncached(model) if lacks_cache(model) else model
+    seconds, right = [], 0.0
+    for step in range(1, min(NUM_STEPS, stop_after) + 1):
+        start = time.process_time()
+        train_step(model, next(batches), update)
+        seconds.append(time.process_time() - start)
+        if step % EXAM_EVERY == 0 or step == stop_after:
+            right = task.share_right(decoder, asked)
+            if right >= GOAL:
+                return Learned(step, right, statistics.median(seconds))
+    return Learned(None, right, statistics.median(seconds))
+
+
+def run_task(task: TextTask, variant: Variant, seed: int, stop_after: int) -> dict:
+    """Train one task with one seed; ask other sizes at the end."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = build(task, variant)
+    batches = task.batches(BATCH_SIZE, generator)
+    learned = learn(model, task, batches, stop_after)
+    longer = {}
+    if variant.part is NOTHING and has_sizes(task):
+        for size in OTHER_SIZES:
+            asked = task.pairs(100, generator, held_out=True, sizes=[size])
+            longer[size] = task.share_right(model, asked)
+    result = {"seed": seed} | learned._asdict() | {"sizes": longer}
+    print(task.name, variant.name, result, flush=True)
+    return result
+
+
+def has_sizes(task: TextTask) -> bool:
+    """Whether examples of one size differ from those of another."""
+    generators = [torch.Generator().manual_seed(0) for _ in "12"]
+    short, long = (
+        task.draw(g, size) for g, size in zip(generators, (2, 7), strict=True)
+    )
+    return short != long
+
+
+def run_subwords(num_merges: int, seed: int, stop_after: int) -> dict:
+    """Train on German number words, cut by byte pairs."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    task = german_task()
+    pieces = learn_byte_pairs(
+        [german(number) for number in range(1, 1_000)], num_merges
+    )
+    task = dataclasses.replace(task, src_symbols=pieces.symbols, split=pieces.split)
+    model = build(task, VARIANTS[0])
+    batches = task.batches(BATCH_SIZE, torch.Generator().manual_seed(seed))
+    learned = learn(model, task, batches, stop_after)
+    result = {"seed": seed} | learned._asdict()
+    print(num_merges, "merges", result, flush=True)
+    return result
+
+
+def german_task() -> TextTask:
+    """German number words to digits."""
+    [task] = [task for task in TEXT_TASKS if task.name == "German words"]
+    return task
+
+
+def gap_tasks() -> tuple[TextTask, TextTask]:
+    """Filling gaps, and reading numbers, with the same symbols."""
+    task = german_task()
+    symbols = {
+        "src_symbols": [*task.src_symbols, "A", "B"],
+        "tgt_symbols": [*task.src_symbols, "A", "B", *DIGITS],
+    }
+    return (
+        dataclasses.replace(task, name="fill the gap", draw=fill_gap, **symbols),
+        dataclasses.replace(task, **symbols),
+    )
+
+
+def run_pretraining(seed: int, stop_after: int) -> list[dict]:
+    """Fill gaps, then learn to read from few labels; the same from the first weights."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    gaps, reading = gap_tasks()
+    new = build(reading, VARIANTS[0])
+    pretrained = copy.deepcopy(new)
+    update = build_update(recipe(PRETRAINING_STEPS), pretrained)
+    batches = gaps.batches(BATCH_SIZE, generator)
+    for batch in itertools.islice(batches, min(PRETRAINING_STEPS, stop_after)):
+        train_step(pretrained, batch, update)
+    asked = exam(reading)
+    results = []
+    for count in LABELLED:
+        labelled = few(reading, count, generator)
+        for name, first in (("pretrained", pretrained), ("new", new)):
+            model = copy.deepcopy(first)
+            update = build_update(recipe(FEW_STEPS), model)
+            order = torch.Generator().manual_seed(seed)
+            for _ in range(min(FEW_STEPS, stop_after)):
+                rows = torch.randint(count, (BATCH_SIZE // 2,), generator=order)
+                batch = reading.make_batch([labelled[row] for row in rows.tolist()])
+                train_step(model, batch, update)
+            right = reading.share_right(model, asked)
+            results.append(
+                {"seed": seed, "labelled": count, "model": name, "right": right}
+            )
+            print(results[-1], flush=True)
+    return results
+
+
+def few(task: TextTask, count: int, generator: torch.Generator) -> list[Pair]:
+    """`count` different examples that are not held out."""
+    found = {}
+    while len(found) < count:
+        found.update(task.pairs(1, generator, held_out=False))
+    return list(found.items())
+
+
+def collect(
+    stop_after: int, seeds: range, tasks: list[TextTask], variants: list[Variant]
+) -> dict:
+    """Run everything, one run per core; what is stored."""
+    with ProcessPoolExecutor(machine()["cores"]) as pool:
+
+        def each(*job: Any) -> list[Future]:
+            return [pool.submit(*job, seed, stop_after) for seed in seeds]
+
+        learned = {
+            (task.name, variant.name): each(run_task, task, variant)
+            for variant in variants
+            for task in tasks
+        }
+        subwords = {count: each(run_subwords, count) for count in MERGES}
+        pretraining = each(run_pretraining)
+    return {
+        "threads": 1,
+        "steps": NUM_STEPS,
+        "batch_size": BATCH_SIZE,
+        "goal": GOAL,
+        "sizes_of_training": {
+            task.name: [min(task.sizes), max(task.sizes)]
+            for task in tasks
+            if has_sizes(task)
+        },
+        "tasks": [
+            {
+                "task": task,
+                "variant": variant,
+                "runs": [future.result() for future in futures],
+            }
+            for (task, variant), futures in learned.items()
+        ],
+        "subwords": [
+            {"merges": count, "runs": [future.result() for future in futures]}
+            for count, futures in subwords.items()
+        ],
+        "pretraining": [run for future in pretraining for run in future.result()],
+    }
+
+
+def main() -> None:
+    """Run everything; store, unless it was a trial."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--steps", type=int, help="stop each run after so many steps, and store nothing"
+    )
+    trial = parser.parse_args().steps
+    results = collect(trial or NUM_STEPS, SEEDS, TEXT_TASKS, VARIANTS)
+    if trial is None:
+        write_results("tasks", ["torch"], results)
+
+
+if __name__ == "__main__":
+    main()
