@@ -163,7 +163,7 @@ def run_task(task: TextTask, variant: Variant, seed: int, longest: int) -> dict:
     if variant.name == "whole" and has_sizes(task):
         generator = torch.Generator().manual_seed(1_000_003)
         for size in OTHER_SIZES:
-            asked = task.pairs(NUM_ASKED, generator, held_out=True, sizes=[size])
+            asked = task.pairs(NUM_ASKED, generator, held_out=None, sizes=[size])
             shares[size] = task.share_right(model, asked)
     result = {"seed": seed} | learned._asdict() | {"sizes": shares}
     print(task.name, variant.name, result, flush=True)

@@ -203,6 +203,12 @@ def test_no_examples_are_refused(count):
         TASKS["sort"].pairs(count, seeded(), held_out=False)
 
 
+def test_where_nothing_is_held_out_the_search_ends():
+    with pytest.raises(ValueError, match="none has held_out=True: ask for other sizes"):
+        TASKS["reverse"].pairs(1, seeded(), held_out=True, sizes=[0])
+    assert TASKS["reverse"].pairs(1, seeded(), held_out=None, sizes=[0]) == [("", "")]
+
+
 def test_a_task_of_ones_own_is_a_function_and_two_alphabets():
     def double(generator, size):
         word = text_tasks.random_text("xy", size, generator)

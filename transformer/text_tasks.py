@@ -71,22 +71,34 @@ class TextTask:
         count: int,
         generator: Generator,
         *,
-        held_out: bool,
+        held_out: bool | None,
         sizes: Sequence[int] | None = None,
     ) -> list[Pair]:
-        """Draw `count` examples, all of them held out or none.
+        """Draw `count` examples.
 
         Args:
+            held_out: whether all of them are to be held out, or none; None takes all.
             sizes: draws from other sizes than those of training.
+
+        Raises:
+            ValueError: if no such example turns up in a thousand draws.
         """
         check_positive_int("count", count)
         sizes = self.sizes if sizes is None else sizes
-        found = []
+        found, misses = [], 0
         while len(found) < count:
             size = sizes[random_int(0, len(sizes), generator)]
             pair = self.draw(generator, size)
-            if is_held_out(pair[0]) == held_out:
+            if held_out is None or is_held_out(pair[0]) == held_out:
                 found.append(pair)
+                misses = 0
+            else:
+                misses += 1
+            if misses == 1_000:
+                raise ValueError(
+                    f"of {misses:,} examples of {self.name!r}, none has "
+                    f"held_out={held_out}: ask for other sizes, or held_out=None"
+                )
         return found
 
     def make_batch(self, pairs: Sequence[Pair]) -> Batch:
