@@ -177,7 +177,8 @@ site-extras: $(READY)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  $(BIN)/playwright install chromium
 
-# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-book
+# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-tasks,
+# benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 

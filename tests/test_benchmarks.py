@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import measure, parts, perturbation, rounding
+from benchmarks import measure, parts, perturbation, rounding, tasks
 from transformer import AdditionTask, Transformer
+from transformer.numerals import german
 
 
 def test_contenders_take_turns_after_one_call_to_warm_up():
@@ -43,7 +44,7 @@ def test_a_result_file_says_where_it_comes_from(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["book", "decoding", "training", "learning", "parts", "rounding"]
+    "name", ["book", "decoding", "training", "learning", "parts", "tasks", "rounding"]
 )
 def test_every_stored_result_names_date_machine_and_versions(name):
     stored = json.loads((measure.RESULTS / f"{name}.json").read_text("utf-8"))
@@ -291,3 +292,86 @@ def test_what_chapter_9_says_of_sums_written_backwards():
     assert max(run["400"] for run in plain) < min(run["400"] for run in backwards)
     learned = [run["800"] > 0.99 for run in (*plain_3, *backwards_3)]
     assert learned == [False, False, False, False, True, True]
+
+
+TEXT_TASKS = {task.name: task for task in tasks.TEXT_TASKS}
+
+
+@pytest.mark.parametrize("variant", tasks.VARIANTS, ids=lambda variant: variant.name)
+def test_a_text_task_is_learned_and_examined_without_each_part(variant, monkeypatch):
+    monkeypatch.setattr(tasks, "TRAININGS", (1, 2, 4))
+    monkeypatch.setattr(tasks, "NUM_ASKED", 5)
+    result = tasks.run_task(TEXT_TASKS["reverse"], variant, seed=0, longest=2)
+    assert result["steps"] is None
+    assert list(result["right"]) == [1, 2]
+    sizes = tasks.OTHER_SIZES if variant.name == "whole" else ()
+    assert list(result["sizes"]) == list(sizes)
+
+
+def test_training_ends_with_the_first_that_suffices(monkeypatch):
+    monkeypatch.setattr(tasks, "TRAININGS", (1, 2, 4))
+    monkeypatch.setattr(tasks, "NUM_ASKED", 5)
+    monkeypatch.setattr(tasks, "GOAL", 0.0)
+    _, learned = tasks.learn(TEXT_TASKS["sort"], tasks.VARIANTS[0], 0, 4)
+    assert learned.steps == 1
+    assert list(learned.right) == [1]
+
+
+def test_only_some_tasks_have_examples_of_other_sizes():
+    without = {name for name, task in TEXT_TASKS.items() if not tasks.has_sizes(task)}
+    assert without == {
+        "Roman numerals",
+        "dates",
+        "English words",
+        "German words",
+        "Japanese words",
+    }
+
+
+def test_a_few_labelled_words_are_different_and_not_held_out():
+    task = tasks.german_task()
+    chosen = tasks.few(task, 60, torch.Generator().manual_seed(0))
+    assert len(dict(chosen)) == 60
+    assert not {source for source, _ in chosen} & {s for s, _ in tasks.exam(task)}
+
+
+def test_gaps_and_digits_share_their_symbols():
+    gaps, reading = tasks.gap_tasks()
+    assert gaps.src_symbols == reading.src_symbols
+    assert gaps.tgt_symbols == reading.tgt_symbols
+    pairs = gaps.pairs(300, torch.Generator().manual_seed(0), held_out=False)
+    assert {*"".join(source for source, _ in pairs)} <= {*gaps.src_symbols}
+    for source, target in pairs:
+        first, second = target[1:].split("B")
+        assert target[0] == "A"
+        filled = source.replace("A", first).replace("B", second)
+        assert german(int_of(filled)) == filled
+
+
+def int_of(word):
+    return next(number for number in range(1, 1_000) if german(number) == word)
+
+
+def stored_tasks():
+    return json.loads((measure.RESULTS / "tasks.json").read_text("utf-8"))
+
+
+def test_what_companion_d_says_of_the_stored_text_tasks():
+    stored = stored_tasks()
+    runs = {(each["task"], each["variant"]): each["runs"] for each in stored["tasks"]}
+    for run in runs["shift by a hidden key", "whole"]:
+        assert run["steps"] is None
+        # A third is right at best; the exam has 300 examples.
+        assert max(run["right"].values()) < 0.45
+    for run in runs["remove duplicates", "whole"]:
+        assert run["sizes"]["1"] > 0.9
+    for name in ("reverse", "sort", "shift by 3", "shift by a key"):
+        for run in runs[name, "whole"]:
+            assert run["sizes"]["12"] < 0.1
+
+
+def test_what_companion_d_says_of_the_stored_subwords():
+    cut = {each["merges"]: each["runs"] for each in stored_tasks()["subwords"]}
+    for letters, symbols in zip(cut[0], cut[60], strict=True):
+        assert letters["mean_length"] > 6 * symbols["mean_length"]
+        assert letters["cpu_seconds_a_step"] > 1.3 * symbols["cpu_seconds_a_step"]

@@ -204,8 +204,10 @@ def test_no_examples_are_refused(count):
 
 
 def test_where_nothing_is_held_out_the_search_ends():
-    with pytest.raises(ValueError, match="none has held_out=True: ask for other sizes"):
-        TASKS["reverse"].pairs(1, seeded(), held_out=True, sizes=[0])
+    with pytest.raises(
+        ValueError, match="none has held_out=False: ask for other sizes"
+    ):
+        TASKS["reverse"].pairs(1, seeded(), held_out=False, sizes=[0])
     assert TASKS["reverse"].pairs(1, seeded(), held_out=None, sizes=[0]) == [("", "")]
 
 
