@@ -365,9 +365,27 @@ def test_what_companion_d_says_of_the_stored_text_tasks():
         assert max(run["right"].values()) < 0.45
     for run in runs["remove duplicates", "whole"]:
         assert run["sizes"]["1"] > 0.9
+        assert run["sizes"]["9"] > 0.6
+    for run in runs["reverse", "no positions"]:
+        # 5.3 % at best; the exam has 300 examples.
+        assert max(run["right"].values()) < 0.11
+    for run in runs["sort", "no positions"]:
+        assert max(run["right"].values()) > 0.6
+    for side in ("encoder", "decoder"):
+        for run in runs["reverse", f"no self-attention, {side}"]:
+            assert max(run["right"].values()) > 0.95
     for name in ("reverse", "sort", "shift by 3", "shift by a key"):
         for run in runs[name, "whole"]:
             assert run["sizes"]["12"] < 0.1
+
+
+def test_what_companion_d_says_of_pretraining():
+    right = {}
+    for run in stored_tasks()["pretraining"]:
+        right.setdefault((run["labelled"], run["model"]), []).append(run["right"])
+    for count in tasks.LABELLED:
+        pretrained, new = right[count, "pretrained"], right[count, "new"]
+        assert sum(pretrained) > sum(new)
 
 
 def test_what_companion_d_says_of_the_stored_subwords():
