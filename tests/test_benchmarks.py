@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections import Counter, defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,97 @@ def test_a_result_file_says_where_it_comes_from(tmp_path, monkeypatch):
     assert set(stored["versions"]) == {"python", "torch"}
     assert stored["machine"]["cores"] >= 1
     assert len(stored["date"]) == len("2026-01-31")
+
+
+KEPT_RUN = """
+from benchmarks.measure import kept
+from {folder} import other
+
+@kept
+def run(name, seed):
+    calls.append((name, seed))
+    return {{"seed": seed, "right": (1, 2)}}
+
+calls = []
+"""
+
+
+@pytest.fixture
+def module_of_runs(tmp_path, monkeypatch):
+    """Loads a module with a `run` that is kept, as it stands in its file at the moment."""
+    monkeypatch.setattr(measure, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(measure, "PACKAGE", tmp_path / "package")
+    folder = tmp_path / "runs_of_a_test"
+    for path in (folder, measure.PACKAGE):
+        path.mkdir()
+    (measure.PACKAGE / "tasks.py").write_text("", "utf-8")
+    for name in ("other", "deeper", "stranger"):
+        (folder / f"{name}.py").write_text("", "utf-8")
+    (folder / "other.py").write_text(f"import {folder.name}.deeper", "utf-8")
+    (folder / "trial.py").write_text(KEPT_RUN.format(folder=folder.name), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load():
+        names = {"__name__": "trial"}
+        path = folder / "trial.py"
+        exec(compile(path.read_text("utf-8"), path, "exec"), names)
+        return SimpleNamespace(**names)
+
+    return load
+
+
+def test_a_run_that_is_kept_is_not_repeated(module_of_runs):
+    module = module_of_runs()
+    first = module.run("Muon 0.03", 1)
+    assert first == {"seed": 1, "right": [1, 2]}
+    again = module_of_runs()
+    assert again.run("Muon 0.03", 1) == first
+    assert again.calls == []
+    module.run("Muon 0.03", 2)
+    module.run("Muon-0.03", 1)
+    assert module.calls == [("Muon 0.03", 1), ("Muon 0.03", 2), ("Muon-0.03", 1)]
+    names = sorted(path.name for path in measure.KEPT.iterdir())
+    assert len(names) == 3
+    assert names[0].startswith("trial-run-Muon-0-03-1-")
+    assert {name.rsplit(".")[-1] for name in names} == {"json"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs_again"),
+    [
+        ("runs_of_a_test/trial.py", True),
+        ("runs_of_a_test/other.py", True),
+        ("runs_of_a_test/deeper.py", True),
+        ("package/tasks.py", True),
+        ("runs_of_a_test/stranger.py", False),
+    ],
+)
+def test_a_run_is_repeated_when_the_code_that_it_uses_has_changed(
+    module_of_runs, tmp_path, changed, runs_again
+):
+    module_of_runs().run("Adam", 0)
+    with (tmp_path / changed).open("a", encoding="utf-8") as file:
+        file.write("\n# changed\n")
+    again = module_of_runs()
+    again.run("Adam", 0)
+    assert again.calls == [("Adam", 0)] * runs_again
+
+
+def test_a_run_that_is_interrupted_while_it_is_stored_is_repeated(
+    module_of_runs, monkeypatch
+):
+    module = module_of_runs()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            module.run("Adam", 0)
+    assert list(measure.KEPT.glob("*.json")) == []
+    assert module.run("Adam", 0)["seed"] == 0
+    assert len(module.calls) == 2
 
 
 @pytest.mark.parametrize(
