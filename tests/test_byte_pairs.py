@@ -59,6 +59,11 @@ def test_a_negative_number_of_merges_is_refused():
         learn_byte_pairs(["ab"], -1)
 
 
+def test_one_string_is_not_taken_for_words():
+    with pytest.raises(TypeError, match="a list of words, got one string, 'abc'"):
+        learn_byte_pairs("abc", 2)
+
+
 @pytest.mark.parametrize("language", [english, german, japanese])
 def test_symbols_make_up_the_word_and_words_get_shorter(language):
     words = [language(number) for number in range(1, 1_000)]

@@ -175,6 +175,30 @@ def test_an_answer_is_read_up_to_its_end():
     assert task.read(torch.tensor([START, 4, 3])) == "ba…"
 
 
+def test_a_mark_within_an_answer_makes_it_wrong():
+    task = TASKS["German words"]
+    read = task.read(torch.tensor([START, 7, PAD, 5, START, END, PAD]))
+    assert read == "4·2⊢"
+
+
+def test_an_exam_asks_every_source_once():
+    task = TASKS["German words"]
+    words = {numerals.german(number): str(number) for number in range(1, 1_000)}
+    held_out = {pair for pair in words.items() if is_held_out(pair[0])}
+    assert len(held_out) == 103
+    asked = task.exam(500, seeded())
+    assert len(asked) == 103
+    assert set(asked) == held_out
+    assert len(set(task.exam(50, seeded()))) == 50
+
+
+def test_an_exam_of_one_size_has_what_there_is_of_it():
+    letters = {(letter, letter) for letter in text_tasks.LETTERS}
+    assert set(TASKS["sort"].exam(99, seeded(), held_out=None, sizes=[1])) == letters
+    hidden = TASKS["shift by a hidden key"].exam(99, seeded(), held_out=None, sizes=[1])
+    assert sorted(source for source, _ in hidden) == [*text_tasks.CIPHER_LETTERS]
+
+
 def test_only_answers_that_are_right_as_a_whole_count():
     task = TASKS["reverse"]
     pairs = [("ab", "ba"), ("b", "b"), ("ccc", "ccc")]
@@ -209,6 +233,30 @@ def test_where_nothing_is_held_out_the_search_ends():
     ):
         TASKS["reverse"].pairs(1, seeded(), held_out=False, sizes=[0])
     assert TASKS["reverse"].pairs(1, seeded(), held_out=None, sizes=[0]) == [("", "")]
+
+
+@pytest.mark.parametrize("sizes", [[], [-1], [3, -1]])
+def test_sizes_that_no_text_has_are_refused(sizes):
+    for draw in (TASKS["sort"].pairs, TASKS["sort"].exam):
+        with pytest.raises(ValueError, match=re.escape(f"none below 0, got {sizes}")):
+            draw(1, generator=seeded(), held_out=None, sizes=sizes)
+
+
+def test_a_symbol_that_the_task_does_not_have_is_named():
+    task = TASKS["close brackets"]
+    with pytest.raises(
+        ValueError, match="'x' is none of the 6 source symbols of 'close"
+    ):
+        task.make_batch([("(x", ")")])
+    with pytest.raises(ValueError, match="'3' is none of the 3 target symbols"):
+        task.make_batch([("(", "3")])
+
+
+def test_no_pairs_are_refused():
+    model = SimpleNamespace(greedy_decode=lambda *_: torch.tensor([[START]]))
+    for ask in (TASKS["sort"].answers, TASKS["sort"].share_right):
+        with pytest.raises(ValueError, match="pairs holds 0 examples"):
+            ask(model, [])
 
 
 def test_a_task_of_ones_own_is_a_function_and_two_alphabets():

@@ -57,6 +57,8 @@ def learn_byte_pairs(words: Sequence[str], num_merges: int) -> BytePairs:
     """
     if check_int("num_merges", num_merges) < 0:
         raise ValueError(f"num_merges must not be below 0, got {num_merges}")
+    if isinstance(words, str):
+        raise TypeError(f"words must be a list of words, got one string, {words!r}")
     letters = tuple(sorted(set("".join(words))))
     ages = {symbol: age for age, symbol in enumerate(letters)}
     texts, merges = [list(word) for word in words], []

@@ -1,6 +1,6 @@
 """Whole numbers in words and in Roman numerals.
 
-A grammar for each language, without exceptions on a list: the words follow from rules.
+A grammar for each language: irregular words stand in lists, the rest follows by rule.
 """
 
 from transformer.checks import check_int

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from transformer import numerals
 from transformer.batching import Batch, make_batch
 from transformer.checks import check_positive_int
-from transformer.tokens import END, FIRST_TASK_TOKEN, START
+from transformer.tokens import END, FIRST_TASK_TOKEN, PAD, START
 
 #: A source and its target.
 Pair = tuple[str, str]
@@ -84,33 +84,79 @@ class TextTask:
             ValueError: if no such example turns up in a thousand draws.
         """
         check_positive_int("count", count)
+        drawn = self._draws(generator, held_out, sizes)
+        return list(itertools.islice(drawn, count))
+
+    def exam(
+        self,
+        count: int,
+        generator: Generator,
+        *,
+        held_out: bool | None = True,
+        sizes: Sequence[int] | None = None,
+    ) -> list[Pair]:
+        """Draw `count` examples whose sources differ; all of them where there are fewer.
+
+        All means: the search ends when nothing new has come in two thousand of them.
+        """
+        check_positive_int("count", count)
+        found: dict[str, str] = {}
+        old = 0
+        for source, target in self._draws(generator, held_out, sizes):
+            old = old + 1 if source in found else 0
+            found.setdefault(source, target)
+            if len(found) == count or old == 2_000:
+                return list(found.items())
+        raise AssertionError("there is always another draw")
+
+    def _draws(
+        self, generator: Generator, held_out: bool | None, sizes: Sequence[int] | None
+    ) -> Iterator[Pair]:
         sizes = self.sizes if sizes is None else sizes
-        found, misses = [], 0
-        while len(found) < count:
+        if not sizes or min(sizes) < 0:
+            raise ValueError(
+                f"sizes must be one or more, none below 0, got {list(sizes)}: leave "
+                f"them out to draw those of training, {list(self.sizes)}"
+            )
+        misses = 0
+        while misses < 1_000:
             size = sizes[random_int(0, len(sizes), generator)]
             pair = self.draw(generator, size)
             if held_out is None or is_held_out(pair[0]) == held_out:
-                found.append(pair)
+                yield pair
                 misses = 0
             else:
                 misses += 1
-            if misses == 1_000:
-                raise ValueError(
-                    f"of {misses:,} examples of {self.name!r}, none has "
-                    f"held_out={held_out}: ask for other sizes, or held_out=None"
-                )
-        return found
+        raise ValueError(
+            f"of {misses:,} examples of {self.name!r}, none has "
+            f"held_out={held_out}: ask for other sizes, or held_out=None"
+        )
 
     def make_batch(self, pairs: Sequence[Pair]) -> Batch:
-        """Write examples as tokens."""
-        src_ids, tgt_ids = (
-            {symbol: id_ for id_, symbol in enumerate(symbols, FIRST_TASK_TOKEN)}
-            for symbols in (self.src_symbols, self.tgt_symbols)
-        )
+        """Write examples as tokens.
+
+        Raises:
+            ValueError: if there are no examples, or one has a symbol that is none.
+        """
+        if not pairs:
+            raise ValueError("pairs holds 0 examples, and a batch needs 1 at least")
         return make_batch(
-            [[src_ids[symbol] for symbol in self.split(source)] for source, _ in pairs],
-            [[tgt_ids[symbol] for symbol in target] for _, target in pairs],
+            [
+                self._ids("source", self.split(source), self.src_symbols)
+                for source, _ in pairs
+            ],
+            [self._ids("target", target, self.tgt_symbols) for _, target in pairs],
         )
+
+    def _ids(self, side: str, text: Sequence[str], symbols: Sequence[str]) -> list[int]:
+        ids = {symbol: id_ for id_, symbol in enumerate(symbols, FIRST_TASK_TOKEN)}
+        try:
+            return [ids[symbol] for symbol in text]
+        except KeyError as error:
+            raise ValueError(
+                f"{error.args[0]!r} is none of the {len(symbols)} {side} symbols of "
+                f"{self.name!r}, {' '.join(symbols)}"
+            ) from None
 
     def batches(self, batch_size: int, generator: Generator) -> Iterator[Batch]:
         """Fresh random batches without end, of examples that are not held out."""
@@ -121,22 +167,24 @@ class TextTask:
         )
 
     def read(self, tokens: Tensor) -> str:
-        """What a decoded row says, up to END; a row without END ends in `…`."""
+        """What a decoded row says after its START, up to END.
+
+        A row without END ends in `…`. PAD and START within an answer are mistakes of the
+        model, shown as `·` and `⊢`.
+        """
         ids = tokens.tolist()
         is_complete = END in ids
         written = ids[: ids.index(END)] if is_complete else ids
-        text = "".join(
-            self.tgt_symbols[id_ - FIRST_TASK_TOKEN]
-            for id_ in written
-            if id_ >= FIRST_TASK_TOKEN
-        )
+        names = {PAD: "·", START: "⊢"}
+        names |= dict(enumerate(self.tgt_symbols, FIRST_TASK_TOKEN))
+        text = "".join(names[id_] for id_ in written[1:])
         return text if is_complete else text + "…"
 
     def answers(self, model: Decodes, pairs: Sequence[Pair]) -> list[str]:
         """What a model writes for each source, decoded greedily."""
+        source = self.make_batch(pairs).src
         # Room for END, and for a symbol too many.
         room = max(len(target) for _, target in pairs) + 3
-        source = self.make_batch(pairs).src
         return [self.read(row) for row in model.greedy_decode(source, room, START, END)]
 
     def share_right(self, model: Decodes, pairs: Sequence[Pair]) -> float:
