@@ -162,9 +162,11 @@ mutants: $(READY)
 
 # Runs the tests that train, and every notebook, as other processors would, with noise in
 # the weights, and with other seeds: some hours. It goes on where it was interrupted.
-# `make rounding ONLY="noise-1"` runs some of these conditions, and stores nothing.
+# `make rounding ONLY="noise-1"` runs some of these conditions, and stores nothing;
+# `make rounding SUBJECTS="09_addition"` runs them all for some notebooks, and keeps the rest.
 rounding: $(READY)
-	$(BIN)/python -m benchmarks.rounding $(if $(ONLY),--conditions $(ONLY),--store)
+	$(BIN)/python -m benchmarks.rounding $(if $(ONLY),--conditions $(ONLY),--store) \
+	  $(if $(SUBJECTS),--subjects $(SUBJECTS))
 
 # What only benchmarks and the tests of the export use.
 extras: $(READY)
@@ -177,8 +179,8 @@ site-extras: $(READY)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  $(BIN)/playwright install chromium
 
-# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-tasks,
-# benchmark-book
+# make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
+# benchmark-anatomy, benchmark-tasks, benchmark-marian, benchmark-live, benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 

@@ -40,6 +40,7 @@ import torch
 
 from benchmarks.measure import machine, write_results
 from benchmarks.perturbation import NOISE
+from transformer.notebook import read_results
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "_build" / "rounding"
@@ -139,7 +140,7 @@ def run(job: Job) -> Outcome:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(outcome._asdict()), "utf-8")
     mark = "held" if not outcome.failures else f"FAILED: {outcome.failures}"
-    print(f"{job.condition.name:16}{job.subject:20}{mark}", flush=True)
+    print(f"{job.condition.name:16}{job.subject:26}{mark}", flush=True)
     return outcome
 
 
@@ -308,13 +309,19 @@ def report(summaries: list[dict]) -> bool:
         ]
         claim, margin = closest(summary) or ("none known", math.inf)
         text = f"{margin:.1f}: {claim}"
-        print(f"{summary['subject']:20}{''.join(f'{h:>12}' for h in held)}  {text}")
+        print(f"{summary['subject']:26}{''.join(f'{h:>12}' for h in held)}  {text}")
         for kind in ("processor", "noise", "seeds"):
             for name, found in summary[kind]["failed"].items():
                 is_sound = False
                 print(f"    {name}: {found}")
         is_sound &= margin >= LEAST_MARGIN
     return is_sound
+
+
+def updated(stored: list[dict], new: list[dict], subjects: list[str]) -> list[dict]:
+    """What is stored of every subject that there is: what is new, else what it was."""
+    known = {summary["subject"]: summary for summary in [*stored, *new]}
+    return [known[subject] for subject in subjects if subject in known]
 
 
 def main() -> int:
@@ -338,8 +345,9 @@ def main() -> int:
     summaries = [describe(subject, outcomes) for subject in asked.subjects]
     is_sound = report(summaries)
     if asked.store:
+        kept = updated(read_results("rounding")["subjects"], summaries, every_subject)
         write_results(
-            "rounding", ["torch", "numpy"], {"noise": NOISE, "subjects": summaries}
+            "rounding", ["torch", "numpy"], {"noise": NOISE, "subjects": kept}
         )
     return 0 if is_sound else 1
 

@@ -3,8 +3,10 @@
 Sizes are unequal primes wherever they can be, so that swapped dimensions show.
 """
 
+import ast
 import importlib
 import itertools
+import json
 import pkgutil
 import threading
 from pathlib import Path
@@ -195,3 +197,21 @@ def chapters_that_use(check_name):
         if f"transformer.exercises.{module} import" in (text := path.read_text("utf-8"))
         and f"{function}(" in text
     ]
+
+
+def defined_in(notebook, *names):
+    """The statements of a notebook of the book that define `names`, as `ast` reads them."""
+    path = Path(__file__).parents[1] / "book" / f"{notebook}.ipynb"
+    found = {}
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or source.startswith("%") or "\n%" in source:
+            continue
+        if not any(name in source for name in names) or "    %pip" in source:
+            continue
+        for statement in ast.parse(source).body:
+            target = getattr(statement, "targets", [statement])[0]
+            name = getattr(target, "name", getattr(target, "id", None))
+            # The text shows a definition before a reader is asked for one.
+            found.setdefault(name, statement)
+    return [found[name] for name in names]

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import measure, parts, perturbation, rounding, tasks
-from transformer import AdditionTask, Transformer
+from benchmarks import heads, measure, parts, perturbation, rounding, tasks
+from transformer import AdditionTask, Transformer, count_parameters
 from transformer.numerals import german
 
 
@@ -137,7 +137,8 @@ def test_a_run_that_is_interrupted_while_it_is_stored_is_repeated(
 
 
 @pytest.mark.parametrize(
-    "name", ["book", "decoding", "training", "learning", "parts", "tasks", "rounding"]
+    "name",
+    ["book", "decoding", "training", "learning", "parts", "heads", "tasks", "rounding"],
 )
 def test_every_stored_result_names_date_machine_and_versions(name):
     stored = json.loads((measure.RESULTS / f"{name}.json").read_text("utf-8"))
@@ -266,6 +267,16 @@ def test_a_claim_that_comes_out_differently_contradicts():
     plain, same, other = outcomes(1.0, 2.0, -1.0)
     assert rounding.contradictions(plain, same) == []
     assert rounding.contradictions(plain, other) == ["a > b"]
+    # The other branch of an `if`.
+    elsewhere = rounding.Outcome([], [{"claim": "a > c", "holds": False}], [])
+    assert rounding.contradictions(plain, elsewhere) == []
+
+
+def test_what_was_not_run_again_stays_stored():
+    stored = [{"subject": "a", "runs": 1}, {"subject": "gone"}, {"subject": "c"}]
+    new = [{"subject": "a", "runs": 2}, {"subject": "b"}]
+    expected = [{"subject": "a", "runs": 2}, {"subject": "b"}, {"subject": "c"}]
+    assert rounding.updated(stored, new, ["a", "b", "c", "d"]) == expected
 
 
 def test_every_condition_changes_one_variable_and_has_its_own_name():
@@ -385,6 +396,51 @@ def test_what_chapter_9_says_of_sums_written_backwards():
     assert max(run["400"] for run in plain) < min(run["400"] for run in backwards)
     learned = [run["800"] > 0.99 for run in (*plain_3, *backwards_3)]
     assert learned == [False, False, False, False, True, True]
+
+
+@pytest.mark.parametrize("task", heads.TASKS, ids=lambda task: task.name)
+def test_models_with_more_heads_have_the_same_parameters(task):
+    sizes, *_ = task.prepare(torch.Generator().manual_seed(0))
+    counts = {
+        count_parameters(
+            Transformer(**heads.RECIPE.sizes | sizes | {"num_heads": num_heads})
+        )
+        for num_heads in heads.HEADS
+    }
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("task", heads.TASKS, ids=lambda task: task.name)
+def test_a_run_with_few_steps_is_examined_on_the_way(task):
+    early = task._replace(exams=(1,))
+    result = heads.run(early, num_heads=2, seed=0, num_steps=1)
+    assert list(result["right"]) == [1]
+    assert 0 <= result["right"][1] < 0.5
+
+
+def test_an_answer_is_right_only_as_a_whole():
+    asked = AdditionTask(2).make_batch(torch.tensor([[57, 26], [7, 5], [99, 99]]))
+    answers = torch.cat([asked.tgt_in[:, :1], asked.tgt_out], dim=1)
+    model = SimpleNamespace(greedy_decode=lambda *_: answers)
+    assert heads.share_right(model, asked) == 1
+    answers[1, 2] += 1
+    assert heads.share_right(model, asked) == pytest.approx(2 / 3)
+    # A row that never ends, and rows that are cut short.
+    model.greedy_decode = lambda *_: answers[:, :3]
+    assert heads.share_right(model, asked) == 0
+
+
+def test_every_number_of_heads_was_trained_with_every_seed():
+    stored = json.loads((measure.RESULTS / "heads.json").read_text("utf-8"))
+    assert [trained["task"] for trained in stored["tasks"]] == [
+        "addition",
+        "number words",
+    ]
+    for trained in stored["tasks"]:
+        assert [each["heads"] for each in trained["heads"]] == list(heads.HEADS)
+        assert len(trained["parameters"]) == 1
+        for each in trained["heads"]:
+            assert [run["seed"] for run in each["runs"]] == list(heads.SEEDS)
 
 
 TEXT_TASKS = {task.name: task for task in tasks.TEXT_TASKS}

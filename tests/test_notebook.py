@@ -11,12 +11,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 
 import transformer
-from transformer import FeedForward
+from transformer import END, START, AdditionTask, CopyTask, FeedForward
 from transformer.masks import causal_mask
-from transformer.notebook import print_anywhere, read_results, show_source
+from transformer.notebook import print_anywhere, read_model, read_results, show_source
 
 PACKAGE = Path(transformer.__file__).parent
 
@@ -97,6 +98,25 @@ def test_results_are_read_from_the_package():
         assert read_results(name)["date"] >= "2026"
 
 
+def test_the_stored_models_do_what_their_names_say():
+    assert {path.stem for path in PACKAGE.glob("results/*.safetensors")} == {
+        "copy",
+        "sum-1800",
+    }
+    adding, copying = read_model("sum-1800"), read_model("copy")
+    for model in (adding, copying):
+        assert not model.training
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    task = AdditionTask(2)
+    pairs = task.all_pairs()[::7]
+    decoded = adding.greedy_decode(task.make_batch(pairs).src, 5, START, END)
+    assert torch.equal(task.read_sums(decoded), pairs.sum(dim=1))
+    batch = CopyTask().sample(200, torch.Generator().manual_seed(0))
+    decoded = copying.greedy_decode(batch.src, 10, START, END)[:, 1:]
+    exact = (decoded == batch.tgt_out[:, : decoded.size(1)]).all(dim=1)
+    assert exact.float().mean() > 0.9
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A folder that holds what `pip install` of a wheel installs, and nothing else."""
@@ -122,7 +142,7 @@ def test_the_wheel_holds_the_package_and_its_results_alone(installed):
         return {
             path.relative_to(root)
             for path in root.glob("**/*.*")
-            if path.suffix in (".py", ".json")
+            if path.suffix in (".py", ".json", ".safetensors")
         }
 
     assert files(installed / PACKAGE.name) == files(PACKAGE)

@@ -10,9 +10,14 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from transformer.checkpoint import load_checkpoint
+
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
+    from transformer.transformer import Transformer
+
+_RESULTS = resources.files("transformer") / "results"
 _IN_ASCII = {"✓": "[right]", "✗": "[wrong]", "⟨": "<", "⟩": ">"}
 
 
@@ -27,8 +32,24 @@ def show_source(item: type | Callable) -> Markdown:
 
 def read_results(name: str) -> dict[str, Any]:
     """What a benchmark, such as `decoding`, has measured and stored in the package."""
-    path = resources.files("transformer") / "results" / f"{name}.json"
+    path = _RESULTS / f"{name}.json"
     return json.loads(path.read_text("utf-8"))
+
+
+def read_model(name: str) -> Transformer:
+    """A model that the book has trained and stores in the package, in evaluation mode.
+
+    Args:
+        name: `copy`, which copies as in chapter 8, or `sum-1800`, which adds as in
+            chapter 9, after all of its steps.
+
+    Raises:
+        FileNotFoundError: no model of this name is stored.
+    """
+    path = _RESULTS / f"{name}.safetensors"
+    with resources.as_file(path) as file:
+        # Stored in float16, and computed with in float32.
+        return load_checkpoint(file).float()
 
 
 def print_anywhere(text: str) -> None:

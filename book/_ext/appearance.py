@@ -11,7 +11,13 @@ from notebook_execution import digest
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-SHAPES = ("book/_ext/*.py", "book/_templates/*", "book/_static/*")
+SHAPES = (
+    "book/_ext/*.py",
+    "book/_templates/*",
+    "book/_static/*.*",
+    "book/_static/live/*.*",
+    "book/live/texts.json",
+)
 
 
 def note_shapes(app: Sphinx, config: Config) -> None:

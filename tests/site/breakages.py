@@ -4,6 +4,7 @@ One file of a copy of the built site is broken, and the one test that is named w
 there. A broken site that this test lets pass is a hole in the tests.
 """
 
+import base64
 import os
 import re
 import shutil
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("_build/html", "_config.yml", "book", "pyproject.toml", "tests")
+COPIED = (
+    "_build/html",
+    "_config.yml",
+    "benchmarks",
+    "book",
+    "pyproject.toml",
+    "tests",
+    "transformer",
+)
 SETUP = "book/01_setup.html"
 CHAPTER = "book/02_architecture.html"
 
@@ -49,6 +58,16 @@ WEIGHT = (
     "test_a_chapter_weighs_at_most_250_kilobytes_and_600_with_its_figures"
 )
 OTHER_HOST = '</article><img src="https://example.org/x.png" alt="">'
+ADDING = "book/09_addition.html"
+FIGURE = "book/09_addition.html-fig-addition-cross"
+LIVE_OPENS = f"test_live.py::test_a_figure_opens_without_trouble[mouse-False-{FIGURE}]"
+PASSES = "test_live.py::test_logits_and_maps_are_those_of_the_package"
+HIDDEN_PASSES = (
+    "test_live.py::test_logits_and_maps_with_hidden_cells_are_those_of_the_package"
+)
+OTHER_WEIGHTS = base64.b64encode(
+    (ROOT / "book/live/sum-300.safetensors").read_bytes()
+).decode()
 
 BREAKAGES = [
     # Opening
@@ -171,6 +190,191 @@ BREAKAGES = [
         "@media print",
         "@media speech",
         "test_pages.py::test_on_paper_there_is_the_chapter_and_nothing_to_click",
+    ),
+    # Figures that can be used
+    Breakage(
+        "a figure without its button",
+        ADDING,
+        "<button[^>]*data-open.*?</button>",
+        "",
+        LIVE_OPENS,
+    ),
+    Breakage(
+        "an error that only the console hears",
+        "_static/live/parts.js",
+        '"use strict";',
+        '"use strict"; console.error("broken");',
+        LIVE_OPENS,
+    ),
+    Breakage(
+        "a widget that asks another host",
+        "_static/live/parts.js",
+        '"use strict";',
+        '"use strict"; new Image().src = "https://example.org/x.png";',
+        LIVE_OPENS,
+    ),
+    Breakage(
+        "weights that are not there",
+        "_static/live/weights/sum-1800.js",
+        ".*",
+        "",
+        LIVE_OPENS,
+    ),
+    Breakage("no texts", "_static/live/texts.js", ".*", "", LIVE_OPENS),
+    Breakage(
+        "a widget that is loaded before anybody asks",
+        "_static/live/live.js",
+        "$",
+        'Live.load("parts");',
+        "test_live.py::test_before_the_reader_asks_only_what_can_open_is_loaded",
+    ),
+    Breakage(
+        "a button that nothing answers",
+        "_static/live/live.css",
+        r"@media \(scripting: enabled\)",
+        "@media all",
+        "test_live.py::test_without_scripts_there_is_the_figure_and_no_button",
+    ),
+    Breakage(
+        "a widget on paper",
+        "_static/live/live.css",
+        "@media print",
+        "@media speech",
+        "test_live.py::test_on_paper_there_is_the_figure_whether_it_is_open_or_not",
+    ),
+    Breakage(
+        "a failure that nobody hears of",
+        "_static/live/live.js",
+        r"button\.dataset\.failed",
+        '""',
+        "test_live.py::"
+        "test_a_figure_that_could_not_be_loaded_says_so_and_can_be_tried_again",
+    ),
+    Breakage(
+        "cells of a map without a name",
+        "_static/live/parts.js",
+        r'button\.setAttribute\("aria-label"[^;]*;',
+        "",
+        f"test_live.py::test_axe_finds_nothing_before_and_in_use[light-1280-{FIGURE}]",
+    ),
+    Breakage(
+        "numbers of three digits",
+        "_static/live/sum.js",
+        r"\\d\{1,2\}",
+        r"\\d{1,3}",
+        f"test_live.py::test_wrong_input_is_answered_but_not_with_an_answer[{FIGURE}]",
+    ),
+    Breakage(
+        "ids that two widgets share",
+        "_static/live/parts.js",
+        r"\$\{used\+\+\}",
+        "0",
+        f"test_live.py::test_two_on_one_page_do_not_disturb_each_other[{FIGURE}]",
+    ),
+    Breakage(
+        "scores that are not divided by the root of the width",
+        "_static/live/transformer.js",
+        r"sum / Math\.sqrt\(width\)",
+        "sum",
+        f"{PASSES}[sum-1800]",
+    ),
+    Breakage(
+        "PAD in the source that is read",
+        "_static/live/transformer.js",
+        r"src\[key\] !== PAD",
+        "true",
+        f"{PASSES}[copy]",
+    ),
+    Breakage(
+        "PAD in the target that is read",
+        "_static/live/transformer.js",
+        r"tokens\[key\] !== PAD",
+        "true",
+        f"{PASSES}[copy]",
+    ),
+    Breakage(
+        "a hidden cell that is seen",
+        "_static/live/transformer.js",
+        r"&& !isHidden\(head, query, key\)",
+        "",
+        f"{HIDDEN_PASSES}[sum-1800]",
+    ),
+    Breakage(
+        "a pressed cell that is seen",
+        "_static/live/parts.js",
+        r"this\.has\(module, \.\.\.place\)\]",
+        "false]",
+        "test_live.py::test_a_cell_that_is_pressed_is_hidden_from_the_model",
+    ),
+    Breakage(
+        "a cell that says what it said before",
+        "_static/live/sum.js",
+        r"      line\.render\(\);\n      //",
+        "      //",
+        "test_live.py::test_what_a_cell_says_follows_what_is_hidden",
+    ),
+    Breakage(
+        "numbers that are replaced while they are typed",
+        "_static/live/sum.js",
+        r"if \(!fields\.isFocused\(\)\) fields",
+        "fields",
+        "test_live.py::test_weights_that_come_late_leave_what_is_being_typed",
+    ),
+    Breakage(
+        "changes that cannot be undone",
+        "_static/live/sum.js",
+        r"state\.transplanted\.clear\(\);",
+        "",
+        "test_live.py::test_units_are_taken_from_another_sum",
+    ),
+    Breakage(
+        "a widget that has too little room",
+        "_static/live/live.css",
+        r"--wide: 90\.5rem",
+        "--wide: 10rem",
+        f"test_live.py::test_nothing_moves_when_a_figure_opens[1280-{FIGURE}]",
+    ),
+    Breakage(
+        "a figure that stays away",
+        "_static/live/live.js",
+        r"part\.hidden = false",
+        "part.hidden = true",
+        f"test_live.py::test_the_figure_comes_back_and_opens_again[{FIGURE}]",
+    ),
+    Breakage(
+        "one vector too few that is taken from another sum",
+        "_static/live/sum.js",
+        r"state\.transplanted\.has\(at\) \? other",
+        "state.transplanted.has(at + 1) ? other",
+        "test_live.py::test_units_are_taken_from_another_sum",
+    ),
+    Breakage(
+        "a token of the reader's that the model does not read",
+        "_static/live/sum.js",
+        r"state\.forced\[position\]\) \?\?",
+        "undefined) ??",
+        "test_live.py::test_tokens_are_written_one_at_a_time_and_by_the_reader",
+    ),
+    Breakage(
+        "top-p without its tolerance",
+        "_static/live/transformer.js",
+        "topP - 1e-5",
+        "topP",
+        "test_live.py::test_chances_to_draw_from_are_those_of_the_package[0.7-None-1.0]",
+    ),
+    Breakage(
+        "weights of another moment",
+        "_static/live/weights/sum-200.js",
+        '= ".*"',
+        f'= "{OTHER_WEIGHTS}"',
+        "test_live.py::test_the_slider_asks_the_model_of_that_moment[200]",
+    ),
+    Breakage(
+        "a mask that hides a position from itself",
+        "_static/live/masks.js",
+        "key > query",
+        "key >= query",
+        "test_live.py::test_batch_and_masks_are_those_of_the_package",
     ),
     # Links and files
     Breakage(

@@ -2,9 +2,12 @@
 
 `make site-test` builds first. The pages lie under the path of their public address, and a
 wrong address gets the page that is meant for it, as on GitHub Pages.
+
+`BROWSER=firefox pytest tests/site/test_live.py` tries the figures in another browser.
 """
 
 import http.server
+import os
 import shutil
 import sys
 import threading
@@ -14,10 +17,17 @@ from urllib.parse import urlsplit
 
 import address
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build/html"
+BROWSER = os.environ.get("BROWSER", "chromium")
 REPOSITORY, BRANCH = address.read_repository(ROOT)
 PREFIX = urlsplit(address.site_url(REPOSITORY)).path
 
@@ -31,6 +41,8 @@ def is_page(path):
 PAGES = sorted(
     path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if is_page(path)
 )
+#: Firefox can be told neither of paper, of colours nor of scripts, and measures no shift.
+chromium_only = pytest.mark.skipif(BROWSER == "firefox", reason="Chromium only")
 CHAPTERS = [f"book/{path.stem}.html" for path in sorted(ROOT.glob("book/*.ipynb"))]
 
 
@@ -78,12 +90,26 @@ def origin():
 @pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+        start = launch_firefox if BROWSER == "firefox" else launch_chromium
+        browser = start(playwright)
         yield browser
         browser.close()
+
+
+def launch_chromium(playwright: Playwright) -> Browser:
+    """Start the Chromium or Chrome of this machine."""
+    return playwright.chromium.launch(
+        executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+        args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+    )
+
+
+def launch_firefox(playwright: Playwright) -> Browser:
+    """Start the Firefox of this machine, as it is; Playwright's own is a changed one."""
+    return playwright.firefox.launch(
+        executable_path=shutil.which("firefox") or shutil.which("firefox-esr"),
+        channel="moz-firefox",
+    )
 
 
 class Visit:
