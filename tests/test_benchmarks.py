@@ -562,8 +562,9 @@ def test_what_companion_d_says_of_the_stored_text_tasks():
     for run in runs["sort", "no positions"]:
         assert 0.6 < max(run["right"].values()) < 0.99
     for side in ("encoder", "decoder"):
-        for run in runs["reverse", f"no self-attention, {side}"]:
-            assert max(run["right"].values()) > 0.95
+        for name in ("reverse", "sort"):
+            for run in runs[name, f"no self-attention, {side}"]:
+                assert run["steps"] <= 400
 
 
 def test_what_companion_d_says_of_other_lengths():
@@ -597,8 +598,9 @@ def test_what_companion_d_says_of_pretraining():
     }
     assert min(gain.values()) > 0
     assert max(gain, key=gain.get) == 60
-    assert max(mean[30, "pretrained"], mean[30, "new"]) < 0.3
     assert mean[120, "new"] > 0.5
+    for count in tasks.LABELLED:
+        assert mean[count, "new, trained longer"] > mean[count, "pretrained"] + 0.02
 
 
 def test_what_companion_d_says_of_the_stored_subwords():
@@ -608,6 +610,6 @@ def test_what_companion_d_says_of_the_stored_subwords():
     def median_step(runs):
         return statistics.median(run["cpu_seconds_a_step"] for run in runs)
 
-    assert 1.5 < median_step(letters) / median_step(symbols) < 3
+    assert 2 < median_step(letters) / median_step(symbols) < 3
     steps = [[run["steps"] or math.inf for run in runs] for runs in (letters, symbols)]
     assert min(steps[0]) <= max(steps[1])
