@@ -180,7 +180,8 @@ site-extras: $(READY)
 	  $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
-# benchmark-anatomy, benchmark-improving, benchmark-marian, benchmark-live, benchmark-book
+# benchmark-anatomy, benchmark-tasks, benchmark-improving, benchmark-marian, benchmark-live,
+# benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 

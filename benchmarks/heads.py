@@ -12,84 +12,26 @@ the processor. Other runs at the same time make it longer, so compare within a t
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
 
 import torch
 
 from benchmarks import number_words
-from benchmarks.learning import RECIPES, build_update
+from benchmarks.learning import build_update
 from benchmarks.measure import machine, write_results
+from benchmarks.two_tasks import RECIPE, Task, share_right, tasks
 from transformer import (
     END,
     START,
-    AdditionTask,
-    Batch,
     Transformer,
     count_parameters,
     train_step,
 )
 
-RECIPE = RECIPES[0]
 HEADS = (1, 2, 4, 8, 16)
 SEEDS = range(5)
-LIMIT = 10_000
 EXAMPLES = (7, 42, 90, 813, 4_019)
-
-
-class Task(NamedTuple):
-    """What is learned, for how long, and when it is examined."""
-
-    name: str
-    num_steps: int
-    exams: tuple[int, ...]
-    prepare: Callable
-
-
-class Prepared(NamedTuple):
-    """What a run needs of its task."""
-
-    sizes: dict
-    batches: Iterator[Batch]
-    asked: Batch
-    """All examples of the exam."""
-
-
-def addition(generator: torch.Generator) -> Prepared:
-    """Chapter 9's sums, every pair asked."""
-    task = AdditionTask(num_digits=2)
-    seen, _ = task.split(1_000, generator)
-    batches = task.batches(seen, RECIPE.batch_size, generator)
-    sizes = {"src_vocab_size": task.vocab_size, "tgt_vocab_size": task.vocab_size}
-    return Prepared(sizes, batches, task.make_batch(task.all_pairs()))
-
-
-def words(generator: torch.Generator) -> Prepared:
-    """Number words, letter by letter; asked are those held out."""
-    seen, held_out = number_words.split(LIMIT, LIMIT // 10, generator)
-    sizes = {
-        "src_vocab_size": number_words.SRC_VOCAB_SIZE,
-        "tgt_vocab_size": number_words.TGT_VOCAB_SIZE,
-        "max_len": 64,
-    }
-    batches = number_words.batches(seen, RECIPE.batch_size, generator)
-    return Prepared(sizes, batches, number_words.to_batch(held_out))
-
-
-TASKS = [
-    Task("addition", RECIPE.num_steps, (200, 300, 400, 800, 1_800), addition),
-    Task("number words", 500, (50, 100, 150, 200, 300, 500), words),
-]
-
-
-def share_right(model: Transformer, asked: Batch) -> float:
-    """The share of `asked` that greedy decoding answers without a mistake."""
-    width = asked.tgt_out.size(1) + 1
-    tokens = model.greedy_decode(asked.src, width, START, END)[:, 1:]
-    missing = width - 1 - tokens.size(1)
-    tokens = torch.nn.functional.pad(tokens, (0, missing))
-    return (tokens == asked.tgt_out).all(dim=1).float().mean().item()
+TASKS = tasks((200, 300, 400, 800, RECIPE.num_steps), (50, 100, 150, 200, 300, 500))
 
 
 def run(task: Task, num_heads: int, seed: int, num_steps: int) -> dict:
@@ -107,7 +49,9 @@ def run(task: Task, num_heads: int, seed: int, num_steps: int) -> dict:
         train_step(model, batch, update)
         seconds += time.process_time() - start
         if step in task.exams:
-            right[step] = share_right(model, asked)
+            length = asked.tgt_out.size(1) + 1
+            decoded = model.greedy_decode(asked.src, length, START, END)
+            right[step] = share_right(decoded, asked)
     result = {"seed": seed, "right": right, "cpu_seconds": seconds}
     print(task.name, num_heads, "heads", result, flush=True)
     return result | {"parameters": count_parameters(model)}

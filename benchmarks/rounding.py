@@ -140,7 +140,7 @@ def run(job: Job) -> Outcome:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(outcome._asdict()), "utf-8")
     mark = "held" if not outcome.failures else f"FAILED: {outcome.failures}"
-    print(f"{job.condition.name:16}{job.subject:20}{mark}", flush=True)
+    print(f"{job.condition.name:16}{job.subject:26}{mark}", flush=True)
     return outcome
 
 
@@ -309,7 +309,7 @@ def report(summaries: list[dict]) -> bool:
         ]
         claim, margin = closest(summary) or ("none known", math.inf)
         text = f"{margin:.1f}: {claim}"
-        print(f"{summary['subject']:20}{''.join(f'{h:>12}' for h in held)}  {text}")
+        print(f"{summary['subject']:26}{''.join(f'{h:>12}' for h in held)}  {text}")
         for kind in ("processor", "noise", "seeds"):
             for name, found in summary[kind]["failed"].items():
                 is_sound = False

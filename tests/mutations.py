@@ -1025,6 +1025,13 @@ MUTANTS = [
         "test_notebook.py::test_results_are_read_from_the_package",
     ),
     Mutant(
+        "a stored model that computes in the format it is stored in",
+        "notebook.py",
+        "load_checkpoint(file).float()",
+        "load_checkpoint(file)",
+        "test_notebook.py::test_the_stored_models_do_what_their_names_say",
+    ),
+    Mutant(
         "an arrow that cp1252 does not have",
         "observation.py",
         '"  " if index else "->"',

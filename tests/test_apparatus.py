@@ -45,7 +45,7 @@ def prose(chapter):
 def glossary():
     """Each term with its definition and the file of the chapter that introduces it."""
     entries = re.findall(
-        r"^(\S.*)\n  (.+) \[Chapter \d+\]\((.+?)\)$",
+        r"^(\S.*)\n  (.+) \[(?:Chapter \d+|Companion [A-E])\]\((.+?)\)$",
         (ROOT / "book/glossary.md").read_text(),
         re.MULTILINE,
     )

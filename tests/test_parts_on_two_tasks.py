@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import anatomy, measure, number_words
 from benchmarks.parts import PARTS
+from benchmarks.two_tasks import share_right
 
 STORED = json.loads((measure.RESULTS / "anatomy.json").read_text("utf-8"))
 
@@ -58,13 +59,11 @@ def test_without_positions_no_run_beats_the_bound():
     assert best < STORED["bags_of_letters"] / 10_000 + 0.05
 
 
-def test_an_answer_is_right_only_as_a_whole(monkeypatch):
+def test_of_answers_that_are_cut_short_those_with_their_end_are_right():
     asked = number_words.to_batch([7, 42, 813])
     answers = torch.cat([asked.tgt_in[:, :1], asked.tgt_out], dim=1)
-    monkeypatch.setattr(anatomy, "decode_uncached", lambda *_: answers)
-    assert anatomy.share_right(None, asked) == 1
+    assert share_right(answers, asked) == 1
     answers[2, 2] += 1
-    assert anatomy.share_right(None, asked) == pytest.approx(2 / 3)
-    # Rows that are cut short: of the first, END is left.
-    monkeypatch.setattr(anatomy, "decode_uncached", lambda *_: answers[:, :3])
-    assert anatomy.share_right(None, asked) == pytest.approx(1 / 3)
+    assert share_right(answers, asked) == pytest.approx(2 / 3)
+    # Of the first, END is left.
+    assert share_right(answers[:, :3], asked) == pytest.approx(1 / 3)

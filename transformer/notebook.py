@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from transformer.transformer import Transformer
 
+_RESULTS = resources.files("transformer") / "results"
 _IN_ASCII = {"✓": "[right]", "✗": "[wrong]", "⟨": "<", "⟩": ">"}
 
 
@@ -31,7 +32,7 @@ def show_source(item: type | Callable) -> Markdown:
 
 def read_results(name: str) -> dict[str, Any]:
     """What a benchmark, such as `decoding`, has measured and stored in the package."""
-    path = resources.files("transformer") / "results" / f"{name}.json"
+    path = _RESULTS / f"{name}.json"
     return json.loads(path.read_text("utf-8"))
 
 
@@ -45,7 +46,7 @@ def read_model(name: str) -> Transformer:
     Raises:
         FileNotFoundError: no model of this name is stored.
     """
-    path = resources.files("transformer") / "results" / f"{name}.safetensors"
+    path = _RESULTS / f"{name}.safetensors"
     with resources.as_file(path) as file:
         # Stored in float16, and computed with in float32.
         return load_checkpoint(file).float()

@@ -144,7 +144,7 @@ check_same_shares = SelfCheck(
     mistakes=(
         Mistake(
             _same_order,
-            "Without positions, order is invisible: a shuffled list takes home the same.",
+            "Without positions, order is invisible: a shuffled list gives the same output.",
         ),
         Mistake(
             _same_counts,
