@@ -16,9 +16,15 @@ from torch.optim import Adam, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import modern
-from benchmarks.learning import SMALL, Update, build_adamw, build_muon, one_cycle
+from benchmarks.learning import (
+    SMALL,
+    Update,
+    backwards,
+    build_adamw,
+    build_muon,
+    one_cycle,
+)
 from benchmarks.measure import kept
-from benchmarks.parts import backwards
 from transformer import END, START, AdditionTask, Batch, Transformer, train_step
 
 NUM_ASKED = 1_000

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import heads, measure, parts, perturbation, rounding, tasks
+from benchmarks import heads, learning, measure, parts, perturbation, rounding, tasks
 from benchmarks.two_tasks import share_right
 from transformer import AdditionTask, Transformer, count_parameters
 from transformer.numerals import german
@@ -362,7 +362,7 @@ def test_a_layer_without_a_part_computes_the_rest():
 
 def test_sums_backwards_begin_with_the_units_and_end_with_end():
     batch = AdditionTask(2).make_batch(torch.tensor([[7, 85], [57, 43]]))
-    turned = parts.backwards(batch)
+    turned = learning.backwards(batch)
     assert torch.equal(turned.src, batch.src)
     # 092 and 100; digit 0 is 4, START 1, END 2.
     assert turned.tgt_in.tolist() == [[1, 6, 13, 4], [1, 4, 4, 5]]
