@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import heads, learning, measure, parts, perturbation, rounding, tasks
 from benchmarks.two_tasks import share_right
-from transformer import AdditionTask, Transformer, count_parameters
+from transformer import END, AdditionTask, Transformer, count_parameters
 from transformer.numerals import german
 
 
@@ -358,6 +358,23 @@ def test_a_layer_without_a_part_computes_the_rest():
     layer = without("layer norms").encoder.layers[0]
     attended = x + layer.self_attention(x, x, x)[0]
     torch.testing.assert_close(layer(x), attended + layer.feed_forward(attended))
+
+
+@pytest.mark.parametrize("units_first", [False, True])
+def test_a_sum_counts_as_right_in_the_order_that_the_recipe_asks_for(units_first):
+    task, pairs = AdditionTask(2), torch.tensor([[57, 26], [40, 2], [5, 6], [8, 3]])
+    batch = task.make_batch(pairs)  # 083, 042, 011, 011
+    written = learning.backwards(batch) if units_first else batch
+    tokens = torch.cat([written.tgt_in, written.tgt_out[:, -1:]], dim=1)
+    tokens[3, 2] = END
+
+    class Writer:
+        def greedy_decode(self, src, *_arguments):
+            assert src.equal(batch.src)
+            return tokens.clone()
+
+    assert learning.count_right(Writer(), pairs, units_first) == 3
+    assert learning.count_right(Writer(), pairs, not units_first) == 0
 
 
 def test_sums_backwards_begin_with_the_units_and_end_with_end():
