@@ -234,8 +234,12 @@ OPTIMIZERS = {"Adam": build_adam, "AdamW": build_adamw, "Muon": build_muon}
 def build_update(variant: Variant, model: Transformer) -> Update:
     """The variant's optimizers and their schedules."""
     optimizers = OPTIMIZERS[variant.optimizer](model, variant.learning_rate)
-    cycles = [one_cycle(each, variant.num_steps) for each in optimizers]
-    return Update(optimizers, cycles if variant.has_cycle else [])
+    if not variant.has_cycle:
+        # A cycle that is only made has already set the learning rate to its first one.
+        return Update(optimizers, [])
+    return Update(
+        optimizers, [one_cycle(each, variant.num_steps) for each in optimizers]
+    )
 
 
 def answer(variant: Variant, tokens: Tensor) -> Tensor:

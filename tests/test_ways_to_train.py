@@ -164,6 +164,16 @@ def test_the_path_begins_with_the_originals_recipe_and_ends_with_chapter_9s():
     assert count_parameters(variants.build_model(last)) == 236_430
 
 
+@pytest.mark.parametrize(
+    "name", [v.name for v in improving.VARIANTS if not v.has_cycle]
+)
+def test_a_constant_learning_rate_is_the_variants_own_from_the_first_step(name):
+    variant = BY_NAME[name]
+    update = variants.build_update(variant, variants.build_model(variant))
+    rates = [group["lr"] for group in update.param_groups]
+    assert (rates, update.schedules) == ([variant.learning_rate], [])
+
+
 def test_each_change_of_the_path_is_taken_back_once():
     # A step of the path changes some fields; so does the variant that takes it back.
     def differs(one, other):
