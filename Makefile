@@ -184,7 +184,8 @@ site-extras: $(READY)
 	  $(BIN)/playwright install chromium
 
 # make benchmark-decoding, benchmark-training, benchmark-learning, benchmark-parts, benchmark-heads,
-# benchmark-anatomy, benchmark-loading, benchmark-marian, benchmark-live, benchmark-book
+# benchmark-anatomy, benchmark-tasks, benchmark-improving, benchmark-loading, benchmark-marian,
+# benchmark-live, benchmark-book
 benchmark-%: extras
 	$(BIN)/python -m benchmarks.$*
 

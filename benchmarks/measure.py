@@ -2,10 +2,16 @@
 
 Contenders take turns, round by round, so that a busy neighbour slows all of them alike. A
 ratio is taken within each round, and the median of the rounds is reported.
+
+A benchmark of many runs can keep each that is finished, and go on after an interruption.
 """
 
+import ast
 import datetime
+import functools
+import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -16,10 +22,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import transformer
 
+PACKAGE = Path(transformer.__file__).parent
 # Inside the package, so that the page "Measured" finds them wherever it is installed.
-RESULTS = Path(transformer.__file__).parent / "results"
+RESULTS = PACKAGE / "results"
+#: The runs that `kept` has seen finished; `make clean` forgets them.
+KEPT = PACKAGE.parent / "_build" / "benchmarks"
 
 
 def take_turns(
@@ -60,6 +71,62 @@ def write_results(name: str, packages: list[str], results: dict[str, Any]) -> No
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(_rounded(document), indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten: {path.relative_to(RESULTS.parent.parent)}")
+
+
+def kept(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what each call of `run` returns as JSON, and read it when the call comes again.
+
+    So a benchmark that was interrupted goes on where it stopped. The name of the file holds
+    the arguments, and a digest of them and of the code: the file of `run`, what it imports
+    from its folder, the package, and PyTorch's version. When any of these changes, `run` is
+    called again. Its arguments must show all that they are in their `repr`.
+    """
+
+    @functools.wraps(run)
+    def read_or_run(*arguments: Any) -> Any:
+        path = KEPT / _name(run, arguments)
+        if not path.exists():
+            result = run(*arguments)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Renamed when it is whole, so that an interruption leaves no half of it.
+            unfinished = path.with_suffix(f".{os.getpid()}")
+            unfinished.write_text(json.dumps(result), "utf-8")
+            unfinished.replace(path)
+        return json.loads(path.read_text("utf-8"))
+
+    return read_or_run
+
+
+def _name(run: Callable[..., Any], arguments: tuple) -> str:
+    own = Path(inspect.getfile(run))
+    parts = [torch.__version__.encode(), repr(arguments).encode()]
+    parts += [
+        path.read_bytes() for path in sorted({*PACKAGE.glob("*.py"), *_code(own)})
+    ]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    # Of named arguments, such as a NamedTuple shows, the values will do.
+    readable = re.sub(r"\w+=|\W+", "-", f"{own.stem}-{run.__name__}{arguments}")
+    readable = re.sub("-+", "-", readable)[:160]
+    return f"{readable.strip('-')}-{digest}.json"
+
+
+def _code(path: Path, known: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """The file at `path`, and those beside it that it imports, and those they import."""
+    if path in known or not path.exists():
+        return known
+    known |= {path}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = [alias.name for alias in getattr(node, "names", [])]
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in names]
+        elif not isinstance(node, ast.Import):
+            continue
+        for name in names:
+            folder, *inside = name.split(".")
+            if folder == path.parent.name:
+                for module in inside:
+                    known |= _code(path.with_name(f"{module}.py"), known)
+    return known
 
 
 def machine() -> dict[str, str | int]:

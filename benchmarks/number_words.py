@@ -1,6 +1,6 @@
 """English number words to digits: `forty two` → `42`, letter by letter.
 
-The words come from a small grammar, without hyphens and without "and".
+The words come from the grammar in `transformer.numerals`.
 """
 
 import itertools
@@ -10,48 +10,13 @@ import torch
 
 from transformer import Batch
 from transformer.batching import make_batch
+from transformer.numerals import english as in_words
 from transformer.tokens import FIRST_TASK_TOKEN
-
-SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 SRC_VOCAB_SIZE = FIRST_TASK_TOKEN + len(LETTERS)
 TGT_VOCAB_SIZE = FIRST_TASK_TOKEN + len(DIGITS)
-
-
-def in_words(number: int) -> str:
-    """A number from 0 to 999,999 in English words, such as `four thousand two hundred`."""
-    if number < 20:
-        return SMALL[number]
-    if number < 100:
-        tens, units = divmod(number, 10)
-        return " ".join([TENS[tens - 2], *([SMALL[units]] if units else [])])
-    size, name = (1_000, "thousand") if number >= 1_000 else (100, "hundred")
-    many, rest = divmod(number, size)
-    return " ".join([in_words(many), name, *([in_words(rest)] if rest else [])])
 
 
 def to_batch(numbers: Sequence[int]) -> Batch:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.learning import RECIPES, Update, build_update
+from benchmarks.learning import RECIPES, Update, backwards, build_update
 from benchmarks.measure import machine, write_results
 from transformer import END, START, AdditionTask, Batch, Transformer, train_step
 from transformer.add_norm import AddNorm
@@ -168,16 +168,6 @@ def run(part: Part, seed: int) -> dict:
     result = {"seed": seed, "exams": exams}
     print(part.name, result, flush=True)
     return result
-
-
-def backwards(batch: Batch) -> Batch:
-    """The same sums, written with the units first."""
-    digits = batch.tgt_out[:, :-1].flip(1)
-    return Batch(
-        batch.src,
-        tgt_in=torch.cat([batch.tgt_in[:, :1], digits], dim=1),
-        tgt_out=torch.cat([digits, batch.tgt_out[:, -1:]], dim=1),
-    )
 
 
 def run_order(num_digits: int, units_first: bool, seed: int) -> dict:

@@ -110,6 +110,20 @@ MUTANTS = [
         "held_out = shuffled[:num_held_out]",
         "test_tasks.py::test_no_held_out_pair_is_seen_in_the_other_order",
     ),
+    Mutant(
+        "pairs drawn together with their mirrors",
+        "tasks.py",
+        "distinct = torch.combinations(torch.arange(limit), with_replacement=True)",
+        "distinct = self.all_pairs()",
+        "test_tasks.py::test_no_two_drawn_pairs_are_the_same_in_any_order",
+    ),
+    Mutant(
+        "pairs drawn with the smaller number always first",
+        "tasks.py",
+        "return torch.where(turned, pairs.flip(1), pairs)",
+        "return pairs",
+        "test_tasks.py::test_drawn_pairs_stand_in_random_order_and_either_number_may_be_larger",
+    ),
     # Masks
     Mutant(
         "causal mask that shows the next token",

@@ -4,15 +4,18 @@ import ast
 import itertools
 import json
 import math
+import statistics
 from collections import Counter, defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import heads, measure, parts, perturbation, rounding
+from benchmarks import heads, learning, measure, parts, perturbation, rounding, tasks
 from benchmarks.two_tasks import share_right
-from transformer import AdditionTask, Transformer, count_parameters
+from transformer import END, AdditionTask, Transformer, count_parameters
+from transformer.numerals import german
 
 
 def test_contenders_take_turns_after_one_call_to_warm_up():
@@ -43,9 +46,100 @@ def test_a_result_file_says_where_it_comes_from(tmp_path, monkeypatch):
     assert len(stored["date"]) == len("2026-01-31")
 
 
+KEPT_RUN = """
+from benchmarks.measure import kept
+from {folder} import other
+
+@kept
+def run(name, seed):
+    calls.append((name, seed))
+    return {{"seed": seed, "right": (1, 2)}}
+
+calls = []
+"""
+
+
+@pytest.fixture
+def module_of_runs(tmp_path, monkeypatch):
+    """Loads a module with a `run` that is kept, as it stands in its file at the moment."""
+    monkeypatch.setattr(measure, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(measure, "PACKAGE", tmp_path / "package")
+    folder = tmp_path / "runs_of_a_test"
+    for path in (folder, measure.PACKAGE):
+        path.mkdir()
+    (measure.PACKAGE / "tasks.py").write_text("", "utf-8")
+    for name in ("other", "deeper", "stranger"):
+        (folder / f"{name}.py").write_text("", "utf-8")
+    (folder / "other.py").write_text(f"import {folder.name}.deeper", "utf-8")
+    (folder / "trial.py").write_text(KEPT_RUN.format(folder=folder.name), "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load():
+        names = {"__name__": "trial"}
+        path = folder / "trial.py"
+        exec(compile(path.read_text("utf-8"), path, "exec"), names)
+        return SimpleNamespace(**names)
+
+    return load
+
+
+def test_a_run_that_is_kept_is_not_repeated(module_of_runs):
+    module = module_of_runs()
+    first = module.run("Muon 0.03", 1)
+    assert first == {"seed": 1, "right": [1, 2]}
+    again = module_of_runs()
+    assert again.run("Muon 0.03", 1) == first
+    assert again.calls == []
+    module.run("Muon 0.03", 2)
+    module.run("Muon-0.03", 1)
+    assert module.calls == [("Muon 0.03", 1), ("Muon 0.03", 2), ("Muon-0.03", 1)]
+    names = sorted(path.name for path in measure.KEPT.iterdir())
+    assert len(names) == 3
+    assert names[0].startswith("trial-run-Muon-0-03-1-")
+    assert {name.rsplit(".")[-1] for name in names} == {"json"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs_again"),
+    [
+        ("runs_of_a_test/trial.py", True),
+        ("runs_of_a_test/other.py", True),
+        ("runs_of_a_test/deeper.py", True),
+        ("package/tasks.py", True),
+        ("runs_of_a_test/stranger.py", False),
+    ],
+)
+def test_a_run_is_repeated_when_the_code_that_it_uses_has_changed(
+    module_of_runs, tmp_path, changed, runs_again
+):
+    module_of_runs().run("Adam", 0)
+    with (tmp_path / changed).open("a", encoding="utf-8") as file:
+        file.write("\n# changed\n")
+    again = module_of_runs()
+    again.run("Adam", 0)
+    assert again.calls == [("Adam", 0)] * runs_again
+
+
+def test_a_run_that_is_interrupted_while_it_is_stored_is_repeated(
+    module_of_runs, monkeypatch
+):
+    module = module_of_runs()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            module.run("Adam", 0)
+    assert list(measure.KEPT.glob("*.json")) == []
+    assert module.run("Adam", 0)["seed"] == 0
+    assert len(module.calls) == 2
+
+
 @pytest.mark.parametrize(
     "name",
-    ["book", "decoding", "training", "learning", "parts", "heads", "rounding"],
+    ["book", "decoding", "training", "learning", "parts", "heads", "tasks", "rounding"],
 )
 def test_every_stored_result_names_date_machine_and_versions(name):
     stored = json.loads((measure.RESULTS / f"{name}.json").read_text("utf-8"))
@@ -266,9 +360,26 @@ def test_a_layer_without_a_part_computes_the_rest():
     torch.testing.assert_close(layer(x), attended + layer.feed_forward(attended))
 
 
+@pytest.mark.parametrize("units_first", [False, True])
+def test_a_sum_counts_as_right_in_the_order_that_the_recipe_asks_for(units_first):
+    task, pairs = AdditionTask(2), torch.tensor([[57, 26], [40, 2], [5, 6], [8, 3]])
+    batch = task.make_batch(pairs)  # 083, 042, 011, 011
+    written = learning.backwards(batch) if units_first else batch
+    tokens = torch.cat([written.tgt_in, written.tgt_out[:, -1:]], dim=1)
+    tokens[3, 2] = END
+
+    class Writer:
+        def greedy_decode(self, src, *_arguments):
+            assert src.equal(batch.src)
+            return tokens.clone()
+
+    assert learning.count_right(Writer(), pairs, units_first) == 3
+    assert learning.count_right(Writer(), pairs, not units_first) == 0
+
+
 def test_sums_backwards_begin_with_the_units_and_end_with_end():
     batch = AdditionTask(2).make_batch(torch.tensor([[7, 85], [57, 43]]))
-    turned = parts.backwards(batch)
+    turned = learning.backwards(batch)
     assert torch.equal(turned.src, batch.src)
     # 092 and 100; digit 0 is 4, START 1, END 2.
     assert turned.tgt_in.tolist() == [[1, 6, 13, 4], [1, 4, 4, 5]]
@@ -346,3 +457,175 @@ def test_every_number_of_heads_was_trained_with_every_seed():
         assert len(trained["parameters"]) == 1
         for each in trained["heads"]:
             assert [run["seed"] for run in each["runs"]] == list(heads.SEEDS)
+
+
+TEXT_TASKS = {task.name: task for task in tasks.TEXT_TASKS}
+
+
+@pytest.mark.parametrize("variant", [variant.name for variant in tasks.VARIANTS])
+def test_a_text_task_is_learned_and_examined_without_each_part(variant, monkeypatch):
+    monkeypatch.setattr(tasks, "TRAININGS", (1, 2, 4))
+    monkeypatch.setattr(tasks, "NUM_ASKED", 5)
+    result = tasks.run_task.__wrapped__("reverse", variant, 0, 2)
+    assert result["steps"] is None
+    # Without positions, no training can bring reversing to the goal.
+    assert list(result["right"]) == ([2] if variant == "no positions" else [1, 2])
+    sizes = tasks.OTHER_SIZES if variant == "whole" else ()
+    assert list(result["sizes"]) == list(sizes)
+
+
+def test_training_ends_with_the_first_that_suffices(monkeypatch):
+    monkeypatch.setattr(tasks, "NUM_ASKED", 5)
+    monkeypatch.setattr(tasks, "GOAL", 0.0)
+    _, learned = tasks.learn(TEXT_TASKS["sort"], tasks.VARIANTS[0], 0, [1, 2, 4])
+    assert learned.steps == 1
+    assert list(learned.right) == [1]
+
+
+def test_trainings_are_no_longer_than_a_trial_allows():
+    assert tasks.trainings_for("sort", "whole", 800) == [200, 400, 800]
+    assert tasks.trainings_for("sort", "whole", 500) == [200, 400]
+    assert tasks.trainings_for("sort", "whole", 3) == [3]
+    assert tasks.trainings_for("shift by a hidden key", "whole", 800) == [800]
+
+
+def test_an_exam_asks_every_held_out_word_once():
+    asked = tasks.exam(tasks.german_task())
+    assert len(asked) == len(set(asked)) == 103
+
+
+def test_german_in_letters_is_trained_once(monkeypatch):
+    run = {"steps": 2, "right": {"2": 0.5}, "cpu_seconds_a_step": 0.1, "sizes": {}}
+    monkeypatch.setattr(tasks, "run_task", lambda *_: run)
+    result = tasks.run_subwords.__wrapped__(0, 0, 2)
+    assert result["right"] == {"2": 0.5}
+    assert 21 < result["mean_length"] < 23
+
+
+def test_practice_is_compared_with_a_training_that_is_as_long(monkeypatch):
+    monkeypatch.setattr(tasks, "NUM_ASKED", 3)
+    monkeypatch.setattr(tasks, "BATCH_SIZE", 2)
+    monkeypatch.setattr(tasks, "LABELLED", (4,))
+    lengths = []
+    recipe = tasks.recipe
+    monkeypatch.setattr(
+        tasks, "recipe", lambda steps: lengths.append(steps) or recipe(steps)
+    )
+    runs = tasks.run_pretraining.__wrapped__(0, 2)
+    assert [run["model"] for run in runs] == [
+        "pretrained",
+        "new",
+        "new, trained longer",
+    ]
+    assert lengths == [2, 2, 2, 4]
+
+
+def test_only_some_tasks_have_examples_of_other_sizes():
+    without = {name for name, task in TEXT_TASKS.items() if not tasks.has_sizes(task)}
+    assert without == {
+        "Roman numerals",
+        "dates",
+        "English words",
+        "German words",
+        "Japanese words",
+    }
+
+
+def test_a_few_labelled_words_are_different_and_not_held_out():
+    task = tasks.german_task()
+    chosen = tasks.few(task, 60, torch.Generator().manual_seed(0))
+    assert len(dict(chosen)) == 60
+    assert not {source for source, _ in chosen} & {s for s, _ in tasks.exam(task)}
+
+
+def test_gaps_and_digits_share_their_symbols():
+    gaps, reading = tasks.gap_tasks()
+    assert gaps.src_symbols == reading.src_symbols
+    assert gaps.tgt_symbols == reading.tgt_symbols
+    pairs = gaps.pairs(300, torch.Generator().manual_seed(0), held_out=False)
+    assert {*"".join(source for source, _ in pairs)} <= {*gaps.src_symbols}
+    for source, target in pairs:
+        first, second = target[1:].split("B")
+        assert target[0] == "A"
+        filled = source.replace("A", first).replace("B", second)
+        assert german(int_of(filled)) == filled
+
+
+def int_of(word):
+    return next(number for number in range(1, 1_000) if german(number) == word)
+
+
+def stored_tasks():
+    return json.loads((measure.RESULTS / "tasks.json").read_text("utf-8"))
+
+
+def test_what_companion_d_says_of_the_stored_text_tasks():
+    stored = stored_tasks()
+    runs = {(each["task"], each["variant"]): each["runs"] for each in stored["tasks"]}
+    for run in runs["shift by a hidden key", "whole"]:
+        assert run["steps"] is None
+        # A third is right at best; the exam has 300 examples.
+        assert max(run["right"].values()) < 0.45
+    learned = [
+        name
+        for name in TEXT_TASKS
+        if all((run["steps"] or math.inf) <= 400 for run in runs[name, "whole"])
+    ]
+    assert len(learned) > len(TEXT_TASKS) / 2
+    for run in runs["reverse", "no positions"]:
+        # 5.3 % of all words at best; the exam has 300 examples.
+        assert max(run["right"].values()) < 0.11
+    for run in runs["sort", "no positions"]:
+        assert 0.6 < max(run["right"].values()) < 0.99
+    for side in ("encoder", "decoder"):
+        for name in ("reverse", "sort"):
+            for run in runs[name, f"no self-attention, {side}"]:
+                assert run["steps"] <= 400
+
+
+def test_what_companion_d_says_of_other_lengths():
+    runs = {
+        each["task"]: [run["sizes"] for run in each["runs"]]
+        for each in stored_tasks()["tasks"]
+        if each["variant"] == "whole"
+    }
+
+    def mean(name, size):
+        return sum(sizes[size] for sizes in runs[name]) / len(runs[name])
+
+    assert mean("remove duplicates", "1") > 0.9
+    # What a reader of eight letters scores, and twice its deviation in 300 questions.
+    for size, of_eight in (("9", 0.77), ("10", 0.61), ("12", 0.41)):
+        assert mean("remove duplicates", size) > of_eight + 0.06
+    assert mean("close brackets", "10") < 0.7
+    assert mean("close brackets", "1") < 0.5
+    for name in ("reverse", "sort", "shift by 3", "shift by a key"):
+        assert max(sizes["12"] for sizes in runs[name]) < 0.1
+
+
+def test_what_companion_d_says_of_pretraining():
+    right = {}
+    for run in stored_tasks()["pretraining"]:
+        right.setdefault((run["labelled"], run["model"]), []).append(run["right"])
+    mean = {key: sum(shares) / len(shares) for key, shares in right.items()}
+    gain = {
+        count: mean[count, "pretrained"] - mean[count, "new"]
+        for count in tasks.LABELLED
+    }
+    assert min(gain.values()) > 0
+    assert max(gain, key=gain.get) == 60
+    assert mean[120, "new"] > 0.5
+    for count in tasks.LABELLED:
+        assert mean[count, "new, trained longer"] > mean[count, "pretrained"] + 0.02
+
+
+def test_what_companion_d_says_of_the_stored_subwords():
+    letters, *_, symbols = (each["runs"] for each in stored_tasks()["subwords"])
+    assert 6 < letters[0]["mean_length"] / symbols[0]["mean_length"] < 8
+
+    def median_step(runs):
+        return statistics.median(run["cpu_seconds_a_step"] for run in runs)
+
+    assert 2 < median_step(letters) / median_step(symbols) < 3
+    steps = [[run["steps"] or math.inf for run in runs] for runs in (letters, symbols)]
+    assert min(steps[0]) <= max(steps[1])

@@ -726,6 +726,11 @@ CASES = {
         ValueError,
         r"^there are 10\^8 pairs of 4-digit numbers, too many to list",
     ),
+    "more pairs drawn than there are": (
+        lambda: AdditionTask(1).draw(56, generator()),
+        ValueError,
+        r"^num_pairs \(56\) exceeds the 55 pairs of 1-digit numbers that differ in",
+    ),
     "no batch size, before the first batch": (
         lambda: CopyTask().batches(0, generator()),
         ValueError,

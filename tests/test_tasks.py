@@ -181,3 +181,25 @@ def test_tokens_become_text_without_the_special_ones():
     assert task.to_text(batch.src[0]) == "07+85"
     assert task.to_text(batch.tgt_in[0]) == "092"
     assert task.to_text(torch.tensor([START, 4, 13, 6, END, PAD])) == "092"
+
+
+@pytest.mark.parametrize(("num_digits", "num_pairs"), [(1, 55), (2, 900), (4, 997)])
+def test_no_two_drawn_pairs_are_the_same_in_any_order(num_digits, num_pairs):
+    pairs = AdditionTask(num_digits).draw(num_pairs, seeded())
+    assert pairs.shape == (num_pairs, 2)
+    assert 0 <= pairs.min() <= pairs.max() < 10**num_digits
+    assert len({frozenset(pair) for pair in pairs.tolist()}) == num_pairs
+
+
+@pytest.mark.parametrize("num_digits", [2, 4])
+def test_drawn_pairs_stand_in_random_order_and_either_number_may_be_larger(num_digits):
+    pairs = AdditionTask(num_digits).draw(2_000, seeded())
+    halves = pairs[:1_000].double().mean(), pairs[1_000:].double().mean()
+    assert abs(halves[0] - halves[1]) < 0.1 * 10**num_digits
+    assert 800 < (pairs[:, 0] < pairs[:, 1]).sum() < 1_200
+
+
+def test_pairs_can_be_drawn_where_they_cannot_be_listed():
+    pairs = AdditionTask(num_digits=18).draw(7, seeded())
+    assert pairs.max() > 10**17
+    assert torch.equal(pairs, AdditionTask(num_digits=18).draw(7, seeded()))

@@ -81,10 +81,39 @@ class AdditionTask:
         if self.num_digits > 3:
             raise ValueError(
                 f"there are 10^{2 * self.num_digits} pairs of {self.num_digits}-digit "
-                "numbers, too many to list; draw some at random"
+                "numbers, too many to list; `draw` gives you some"
             )
         numbers = torch.arange(10**self.num_digits)
         return torch.cartesian_prod(numbers, numbers)
+
+    def draw(self, num_pairs: int, generator: torch.Generator) -> Tensor:
+        """Draw pairs of which no two are the same, nor the same in the other order.
+
+        So whatever part of them is held out, the rest does not give it away. This works
+        for any number of digits, where `split` must list all pairs.
+
+        Returns:
+            Pairs of numbers, one a row, in random order.
+        """
+        check_positive_int("num_pairs", num_pairs)
+        limit = 10**self.num_digits
+        if num_pairs > limit * (limit + 1) // 2:
+            raise ValueError(
+                f"num_pairs ({num_pairs}) exceeds the {limit * (limit + 1) // 2} pairs "
+                f"of {self.num_digits}-digit numbers that differ in more than their order"
+            )
+        if self.num_digits <= 3:
+            distinct = torch.combinations(torch.arange(limit), with_replacement=True)
+        else:
+            distinct = torch.empty(0, 2, dtype=torch.int64)
+            while len(distinct) < num_pairs:
+                more = torch.randint(limit, (num_pairs, 2), generator=generator)
+                drawn = torch.cat([distinct, more.sort(dim=1).values])
+                distinct = drawn.unique(dim=0)
+        order = torch.randperm(len(distinct), generator=generator)[:num_pairs]
+        turned = torch.randint(2, (num_pairs, 1), generator=generator) == 1
+        pairs = distinct[order]
+        return torch.where(turned, pairs.flip(1), pairs)
 
     def split(
         self, num_held_out: int, generator: torch.Generator
