@@ -1,5 +1,8 @@
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -51,6 +54,23 @@ def test_a_file_of_pairs_becomes_a_model_that_evaluates_and_translates(
     assert [line.split("\t")[0] for line in lines] == ["a b c", "a b c", "h", "h"]
     for line in lines:
         assert set(line.split("\t")[1].split()) <= set("abcdefgh")
+
+
+def test_texts_come_in_and_go_out_as_utf_8_whatever_a_pipe_takes(folder):
+    pairs = "".join(f"{word} ä\tß {word}\n" for word in "éç")
+    (folder / "pairs.tsv").write_text(pairs, "utf-8")
+    assert train(folder) == 0
+    command = [sys.executable, "-m", "transformer", "translate", folder / "model"]
+    done = subprocess.run(
+        [*command, "--max-length", "4"],
+        input="é ä\n".encode(),
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    )
+    source, target = done.stdout.decode("utf-8").rstrip("\r\n").split("\t")
+    assert source == "é ä"
+    assert set(target.split()) <= set("ßéç")
 
 
 def test_after_ctrl_c_the_same_command_comes_to_the_same_model(
